@@ -1,0 +1,180 @@
+//! What passes over the control socket.
+//!
+//! A client sends [`ToVmm`] and reads [`FromVmm`]: one reply to each request, by
+//! its `id`, and events in between as they happen. Every connected client sees
+//! every event. A VMM that was started for a supervisor (`--control-fd`) waits
+//! for [`Request::Configure`] first and ends when that connection does.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::VmConfig;
+
+/// The most bytes one datagram may have, either way.
+pub const MAX_DATAGRAM: usize = 64 * 1024;
+
+/// The most descriptors that may ride beside one datagram.
+pub const MAX_DESCRIPTORS: usize = 64;
+
+/// One request to the VMM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToVmm {
+    /// Chosen by the client, repeated in the reply.
+    pub id: u64,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What a client may ask of the VMM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Request {
+    /// Build and boot this machine; its descriptors ride beside the datagram.
+    /// Once, and only on the connection the VMM was started with.
+    Configure(Box<VmConfig>),
+    /// Say in what state the machine is.
+    State,
+    /// Press the power button: the guest is told, and does what it likes.
+    PowerButton,
+    /// End the machine now.
+    Kill,
+}
+
+/// One message from the VMM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FromVmm {
+    /// The answer to the request of this id.
+    Reply {
+        /// The request's id.
+        id: u64,
+        /// What came of it.
+        reply: Reply,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Reply {
+    /// It was done, or is being done.
+    Done,
+    /// The state that was asked for.
+    State(VmState),
+    /// It was refused or failed.
+    Error(VmError),
+}
+
+/// The states of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum VmState {
+    /// No machine yet.
+    Unconfigured,
+    /// The machine is being built.
+    Starting,
+    /// Its vCPUs run.
+    Running,
+    /// It is over; the process is about to exit.
+    Stopped,
+}
+
+/// What happened to the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The vCPUs were set running. Times are `CLOCK_MONOTONIC` nanoseconds.
+    Booted {
+        /// When the VMM process entered `main`.
+        process_started_ns: u64,
+        /// When the first vCPU entered the guest.
+        booted_ns: u64,
+    },
+    /// The guest connected to the host at this vsock port. The connected
+    /// descriptor rides beside the datagram.
+    GuestConnected {
+        /// The port on the host that the guest asked for.
+        port: u32,
+    },
+    /// The machine is over. The last message.
+    Ended(Outcome),
+}
+
+/// How a machine ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// The guest powered off.
+    PowerOff,
+    /// The guest asked for a reset.
+    Reset,
+    /// The guest crashed.
+    Crash(CrashCause),
+    /// It was ended through the control socket or by a signal.
+    Killed,
+    /// It could not be built, or the VMM failed.
+    Error(VmError),
+}
+
+/// How a guest crashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CrashCause {
+    /// A fault while handling a fault while handling a fault.
+    TripleFault,
+    /// The processor could not run the guest: what KVM said.
+    Vcpu(String),
+}
+
+/// An error as it travels: a kind to match on and a text to show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct VmError {
+    /// What a program matches on.
+    pub kind: ErrorKind,
+    /// What a person reads: the whole chain, and what to do.
+    pub message: String,
+}
+
+/// What went wrong, for a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The machine description contradicts itself or has a value out of range.
+    InvalidConfig,
+    /// The kernel is missing, damaged, or not one that can be booted.
+    Kernel,
+    /// The initramfs is missing, or does not fit.
+    Initrd,
+    /// The number of vCPUs is 0 or beyond the limit.
+    Cpus,
+    /// The memory is too small, or more than the host has.
+    Memory,
+    /// A disk is missing, not a disk image, or of a bad size.
+    Disk,
+    /// A disk is in use by another machine.
+    DiskInUse,
+    /// A socket could not be made: its path is too long or taken.
+    Socket,
+    /// There is no /dev/kvm.
+    KvmAbsent,
+    /// /dev/kvm may not be opened by this user.
+    KvmForbidden,
+    /// /dev/kvm is there, but no hardware virtualization behind it.
+    KvmNotHardware,
+    /// The host refused something else that was needed.
+    Host,
+    /// The request does not fit the machine's state.
+    State,
+    /// The datagram could not be understood.
+    Malformed,
+}
