@@ -1,0 +1,99 @@
+//! virtio-rng: random bytes for the guest (virtio 1.2, section 5.4).
+//!
+//! One queue. Each chain is a buffer to fill; the device may fill less of it than there is.
+
+use std::sync::LazyLock;
+
+use crate::{
+    COMMON_FEATURES, Device, Fault, Live, Placement, Queue, Register, Spec, StartError, Tag,
+};
+
+/// Bytes given for one request. Linux asks for at most a cache line's worth at a time; a guest that
+/// offers a buffer of gigabytes gets this much and asks again.
+const MAX_REQUEST: u32 = 4096;
+
+/// Requests served before other devices of the loop have their turn.
+const BATCH: usize = 64;
+
+static SPEC: LazyLock<Spec> = LazyLock::new(|| Spec {
+    kind: virtio_bindings::virtio_ids::VIRTIO_ID_RNG,
+    name: "rng",
+    features: COMMON_FEATURES,
+    queue_sizes: vec![64],
+    placement: Placement::Shared,
+});
+
+/// The entropy device.
+#[derive(Debug, Default)]
+pub struct Rng {
+    live: Option<Live>,
+}
+
+impl Rng {
+    /// A device that hands out the kernel's random bytes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Device for Rng {
+    fn spec(&self) -> &Spec {
+        &SPEC
+    }
+
+    fn start(&mut self, live: Live, reg: &mut dyn Register) -> Result<(), StartError> {
+        let live = self.live.insert(live);
+        live.register_kicks(&SPEC, reg)
+    }
+
+    fn ready(&mut self, tag: Tag, _reg: &mut dyn Register) -> Result<(), Fault> {
+        let Some(live) = self.live.as_mut().filter(|_| tag == Tag::queue(0)) else {
+            return Ok(());
+        };
+        let Live {
+            mem, irq, queues, ..
+        } = live;
+        let Some(queue) = queues.first_mut() else {
+            return Ok(());
+        };
+        queue.clear_kick();
+        for _ in 0..BATCH {
+            let Some(chain) = queue.pop(mem)? else {
+                if queue.enable_kicks(mem)? {
+                    continue;
+                }
+                return signal(queue, mem, irq);
+            };
+            let mut bytes = [0; MAX_REQUEST as usize];
+            let want = chain.writable_len().min(MAX_REQUEST);
+            let want_len = usize::try_from(want).unwrap_or_default();
+            let bytes = bytes.get_mut(..want_len).unwrap_or_default();
+            fill(bytes)?;
+            chain.write_at(mem, 0, bytes)?;
+            queue.complete(mem, chain, want)?;
+        }
+        queue.kick_again()?;
+        signal(queue, mem, irq)
+    }
+
+    fn stop(&mut self) -> Vec<Queue> {
+        self.live.take().map(|live| live.queues).unwrap_or_default()
+    }
+}
+
+fn signal(queue: &mut Queue, mem: &crate::GuestRam, irq: &crate::Irq) -> Result<(), Fault> {
+    if queue.needs_interrupt(mem)? {
+        irq.queue(queue.index());
+    }
+    Ok(())
+}
+
+fn fill(mut bytes: &mut [u8]) -> Result<(), Fault> {
+    while !bytes.is_empty() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        let given = rustix::io::retry_on_intr(|| rustix::rand::getrandom(&mut *bytes, flags))
+            .map_err(|error| Fault::Host(error.into()))?;
+        bytes = bytes.split_at_mut(given).1;
+    }
+    Ok(())
+}
