@@ -1,0 +1,285 @@
+//! The messages of generation 1.
+//!
+//! Enums grow only at their end and structs not at all: the place of a variant is its
+//! number on the wire. `tests/golden.rs` holds the bytes of each.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::hello::Hello;
+
+/// Bytes of standard input the host may send before the guest says, with
+/// [`GuestMessage::StdinConsumed`], that some went on to the command.
+///
+/// It keeps a command that never reads from holding back the signals that
+/// travel on the same connection.
+pub const INITIAL_STDIN_WINDOW: u32 = 256 * 1024;
+
+/// What the host sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum HostMessage {
+    /// The first message of every connection.
+    Hello(Hello),
+    /// Opens the boot conversation: mount the root and begin to serve.
+    Boot(BootRequest),
+    /// Opens a command.
+    Exec(ExecRequest),
+    /// Bytes for the command's standard input, within the window.
+    Stdin(Bytes),
+    /// Standard input ends here.
+    StdinEof,
+    /// Send this signal to the command's process group.
+    Signal(i32),
+    /// The size of the command's terminal changed.
+    Resize(TerminalSize),
+    /// On the boot conversation: end every process (SIGTERM, and after the
+    /// grace period SIGKILL), sync and unmount, power off.
+    Shutdown {
+        /// Milliseconds between SIGTERM and SIGKILL.
+        grace_ms: u32,
+    },
+    /// Opens a conversation that only asks whether the agent answers.
+    Ping,
+}
+
+/// What the guest sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum GuestMessage {
+    /// The first message of every connection.
+    Hello(Hello),
+    /// The boot is done: commands are served.
+    Ready(Ready),
+    /// The boot failed; the guest powers off after this.
+    BootFailed(BootFailure),
+    /// The command runs.
+    Started {
+        /// The agent's number for this session, unique while the guest runs.
+        session: u64,
+        /// Its process id in the guest.
+        pid: u32,
+    },
+    /// Bytes the command wrote to standard output (or to its terminal).
+    Stdout(Bytes),
+    /// Bytes the command wrote to standard error.
+    Stderr(Bytes),
+    /// This many more bytes of standard input may be sent.
+    StdinConsumed(u32),
+    /// The command reads no more: further input is dropped.
+    StdinClosed,
+    /// The command ended. The last message of the conversation.
+    Exited(Exit),
+    /// The command could not be started. The last message of the conversation.
+    ExecFailed(ExecFailure),
+    /// The request was not taken. The last message of the conversation.
+    Refused(Refusal),
+    /// The answer to a ping.
+    Pong,
+}
+
+/// How the guest is to boot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootRequest {
+    /// What becomes `/`.
+    pub root: Root,
+    /// The guest's host name.
+    pub hostname: Option<String>,
+    /// Environment of every command, under the command's own.
+    pub env: Vec<(String, String)>,
+}
+
+/// What becomes the root file system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Root {
+    /// The initramfs stays.
+    Initramfs,
+    /// A disk with a file system on it.
+    Disk {
+        /// The block device, `/dev/vda`.
+        device: String,
+        /// Its file system; tried in turn when not given.
+        fstype: Option<String>,
+        /// Mounted read-only.
+        read_only: bool,
+    },
+}
+
+/// The guest serves commands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The agent's version.
+    pub version: String,
+    /// Guest time (`CLOCK_BOOTTIME`, nanoseconds) at which the agent began.
+    pub init_ns: u64,
+    /// Guest time at which it was ready.
+    pub ready_ns: u64,
+}
+
+/// The stages of the guest's boot, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum BootStage {
+    /// /proc, /sys, /dev.
+    Filesystems,
+    /// Finding and mounting the root.
+    Root,
+    /// Making it `/`.
+    SwitchRoot,
+    /// Host name, environment.
+    Settings,
+    /// Opening the agent's port.
+    Serve,
+}
+
+/// Why the guest did not come up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootFailure {
+    /// Where it stopped.
+    pub stage: BootStage,
+    /// What failed, for a person.
+    pub message: String,
+    /// The error number behind it, if any.
+    pub errno: Option<i32>,
+}
+
+/// A command to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// The program: a path, or a name looked up in the command's `PATH`.
+    pub program: String,
+    /// Its arguments, without the program itself.
+    pub args: Vec<String>,
+    /// Its environment, over that of the boot.
+    pub env: Vec<(String, String)>,
+    /// Its working directory; `/` when not given.
+    pub cwd: Option<String>,
+    /// Who runs it: `name`, `uid`, `user:group`; root when not given.
+    pub user: Option<String>,
+    /// Its standard input.
+    pub stdin: Stdin,
+    /// A terminal of this size instead of pipes.
+    pub terminal: Option<TerminalSize>,
+    /// Resource limits.
+    pub limits: Vec<ResourceLimit>,
+}
+
+/// Where standard input comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Stdin {
+    /// `/dev/null`.
+    Null,
+    /// [`HostMessage::Stdin`] messages.
+    Pipe,
+}
+
+/// A terminal's size in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Height.
+    pub rows: u16,
+    /// Width.
+    pub columns: u16,
+}
+
+/// A resource limit, as `setrlimit(2)` takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceLimit {
+    /// What is limited.
+    pub resource: Resource,
+    /// Where the kernel begins to refuse; `u64::MAX` is no limit.
+    pub soft: u64,
+    /// How far the command may raise it.
+    pub hard: u64,
+}
+
+/// The resources of `setrlimit(2)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each is named and described in setrlimit(2)")]
+pub enum Resource {
+    Cpu,
+    Fsize,
+    Data,
+    Stack,
+    Core,
+    Rss,
+    Nproc,
+    Nofile,
+    Memlock,
+    As,
+    Locks,
+    Sigpending,
+    Msgqueue,
+    Nice,
+    Rtprio,
+    Rttime,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Exit {
+    /// It returned this code, 0 to 255.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+/// Why a command did not start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecFailure {
+    /// What a program matches on.
+    pub kind: ExecFailureKind,
+    /// What a person reads.
+    pub message: String,
+    /// The error number behind it, if any.
+    pub errno: Option<i32>,
+}
+
+/// Kinds of [`ExecFailure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ExecFailureKind {
+    /// There is no such program.
+    NotFound,
+    /// It is there, but may not be executed, or is a directory.
+    PermissionDenied,
+    /// It is not something the kernel can execute.
+    NotExecutable,
+    /// The working directory is missing or not a directory.
+    BadCwd,
+    /// There is no such user or group.
+    BadUser,
+    /// A limit, an argument or an environment entry was not acceptable.
+    BadArguments,
+    /// The guest had no memory, process or descriptor left.
+    ResourceExhausted,
+    /// Anything else the kernel said.
+    Other,
+}
+
+/// Why a request was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What a program matches on.
+    pub kind: RefusalKind,
+    /// What a person reads.
+    pub message: String,
+}
+
+/// Kinds of [`Refusal`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RefusalKind {
+    /// The message does not belong here.
+    Unexpected,
+    /// The guest is shutting down.
+    ShuttingDown,
+    /// The guest runs as many sessions as it will.
+    TooManySessions,
+    /// The two sides speak no common generation.
+    Generation,
+}

@@ -1,0 +1,211 @@
+//! The bytes of generation 1, frozen.
+//!
+//! Each line of `golden/generation-1.txt` is a message's name and its frame in hex. A
+//! changed line means that a released guest and this host no longer understand each
+//! other: append a variant, or make a new generation, but never edit a line.
+//! `MSB_BLESS=1 cargo test -p msb-protocol --test golden` appends lines for new messages.
+
+use bytes::Bytes;
+use msb_protocol::*;
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/generation-1.txt");
+
+fn host() -> Vec<(&'static str, HostMessage)> {
+    use HostMessage as H;
+    let root = Root::Disk {
+        device: "/dev/vda".into(),
+        fstype: Some("ext4".into()),
+        read_only: true,
+    };
+    let env = vec![("LANG".to_owned(), "C".to_owned())];
+    vec![
+        (
+            "host.hello",
+            H::Hello(Hello {
+                generation: 1,
+                minimum: 1,
+                features: Features(5),
+            }),
+        ),
+        (
+            "host.boot.disk",
+            H::Boot(BootRequest {
+                root,
+                hostname: Some("box".into()),
+                env: env.clone(),
+            }),
+        ),
+        (
+            "host.boot.initramfs",
+            H::Boot(BootRequest {
+                root: Root::Initramfs,
+                hostname: None,
+                env: vec![],
+            }),
+        ),
+        (
+            "host.exec",
+            H::Exec(ExecRequest {
+                program: "sh".into(),
+                args: vec!["-c".into(), "true".into()],
+                env,
+                cwd: Some("/tmp".into()),
+                user: Some("1000:1000".into()),
+                stdin: Stdin::Pipe,
+                terminal: Some(TerminalSize {
+                    rows: 24,
+                    columns: 80,
+                }),
+                limits: vec![ResourceLimit {
+                    resource: Resource::Nofile,
+                    soft: 1024,
+                    hard: u64::MAX,
+                }],
+            }),
+        ),
+        ("host.stdin", H::Stdin(Bytes::from_static(b"in"))),
+        ("host.stdin-eof", H::StdinEof),
+        ("host.signal", H::Signal(15)),
+        (
+            "host.resize",
+            H::Resize(TerminalSize {
+                rows: 50,
+                columns: 300,
+            }),
+        ),
+        ("host.shutdown", H::Shutdown { grace_ms: 10_000 }),
+        ("host.ping", H::Ping),
+    ]
+}
+
+fn guest() -> Vec<(&'static str, GuestMessage)> {
+    use GuestMessage as G;
+    vec![
+        (
+            "guest.hello",
+            G::Hello(Hello {
+                generation: 1,
+                minimum: 1,
+                features: Features(0),
+            }),
+        ),
+        (
+            "guest.ready",
+            G::Ready(Ready {
+                version: "0.6.2".into(),
+                init_ns: 450_000_000,
+                ready_ns: 500_000_000,
+            }),
+        ),
+        (
+            "guest.boot-failed",
+            G::BootFailed(BootFailure {
+                stage: BootStage::Root,
+                message: "no disk".into(),
+                errno: Some(6),
+            }),
+        ),
+        (
+            "guest.started",
+            G::Started {
+                session: 1,
+                pid: 300,
+            },
+        ),
+        ("guest.stdout", G::Stdout(Bytes::from_static(b"out"))),
+        ("guest.stderr", G::Stderr(Bytes::from_static(b"err"))),
+        ("guest.stdin-consumed", G::StdinConsumed(65_536)),
+        ("guest.stdin-closed", G::StdinClosed),
+        ("guest.exited.code", G::Exited(Exit::Code(3))),
+        ("guest.exited.signal", G::Exited(Exit::Signal(9))),
+        (
+            "guest.exec-failed",
+            G::ExecFailed(ExecFailure {
+                kind: ExecFailureKind::NotFound,
+                message: "no such file".into(),
+                errno: Some(2),
+            }),
+        ),
+        (
+            "guest.refused",
+            G::Refused(Refusal {
+                kind: RefusalKind::ShuttingDown,
+                message: "bye".into(),
+            }),
+        ),
+        ("guest.pong", G::Pong),
+    ]
+}
+
+fn frame<M: serde::Serialize>(message: &M) -> String {
+    let mut bytes = Vec::new();
+    encode(message, &mut bytes).unwrap();
+    hex::encode(bytes)
+}
+
+#[test]
+fn generation_1_is_frozen() {
+    let ours: Vec<(&str, String)> = host()
+        .iter()
+        .map(|(name, message)| (*name, frame(message)))
+        .chain(
+            guest()
+                .iter()
+                .map(|(name, message)| (*name, frame(message))),
+        )
+        .collect();
+    let mut golden = std::fs::read_to_string(FILE).unwrap_or_default();
+    if std::env::var_os("MSB_BLESS").is_some() {
+        for (name, hex) in &ours {
+            if !golden
+                .lines()
+                .any(|line| line.split(' ').next() == Some(name))
+            {
+                golden.push_str(&format!("{name} {hex}\n"));
+            }
+        }
+        std::fs::write(FILE, &golden).unwrap();
+    }
+    for (name, hex) in &ours {
+        let line = golden
+            .lines()
+            .find(|line| line.split(' ').next() == Some(name))
+            .unwrap_or_else(|| panic!("{name} has no golden bytes"));
+        assert_eq!(line, format!("{name} {hex}"), "the bytes of {name} changed");
+    }
+    assert_eq!(
+        golden.lines().count(),
+        ours.len(),
+        "a golden message is no longer made"
+    );
+}
+
+#[test]
+fn golden_bytes_decode_to_the_messages() {
+    let golden = std::fs::read_to_string(FILE).unwrap();
+    let bytes = |name: &str| {
+        let line = golden
+            .lines()
+            .find(|line| line.split(' ').next() == Some(name))
+            .unwrap();
+        hex::decode(line.split(' ').nth(1).unwrap()).unwrap()
+    };
+    for (name, message) in host() {
+        let mut decoder = Decoder::new();
+        decoder.feed(&bytes(name));
+        assert_eq!(
+            decoder.next_message::<HostMessage>().unwrap(),
+            Some(message),
+            "{name}"
+        );
+    }
+    for (name, message) in guest() {
+        let mut decoder = Decoder::new();
+        decoder.feed(&bytes(name));
+        assert_eq!(
+            decoder.next_message::<GuestMessage>().unwrap(),
+            Some(message),
+            "{name}"
+        );
+    }
+}
