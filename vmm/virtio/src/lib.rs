@@ -25,8 +25,10 @@
 //! are open already, and an event loop behind [`Register`]; so every device can be driven by a test
 //! or a fuzzer with nothing but memory (see `testing`, behind the feature of that name).
 
+pub mod block;
 pub mod chain;
 pub mod config_space;
+pub mod console;
 pub mod device;
 pub mod fault;
 mod iov;

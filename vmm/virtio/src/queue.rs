@@ -18,7 +18,7 @@ use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::chain::{Chain, Segments, Walk};
-use crate::{Fault, GuestRam, QueueSetup};
+use crate::{Fault, GuestRam, Irq, QueueSetup};
 
 /// A queue that the driver has set up and the device now works.
 #[derive(Debug)]
@@ -148,6 +148,14 @@ impl Queue {
             .inner()
             .load(GuestAddress(self.setup.avail_ring), Ordering::Relaxed)?;
         Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+    }
+
+    /// Raises the interrupt if the driver wants one for what was completed.
+    pub(crate) fn signal(&mut self, mem: &GuestRam, irq: &Irq) -> Result<(), Fault> {
+        if self.needs_interrupt(mem)? {
+            irq.queue(self.index);
+        }
+        Ok(())
     }
 
     /// Asks for a kick at the next chain that is offered. `true`: chains came in meanwhile and no

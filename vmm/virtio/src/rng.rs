@@ -59,10 +59,11 @@ impl Device for Rng {
         queue.clear_kick();
         for _ in 0..BATCH {
             let Some(chain) = queue.pop(mem)? else {
+                queue.signal(mem, irq)?;
                 if queue.enable_kicks(mem)? {
                     continue;
                 }
-                return signal(queue, mem, irq);
+                return Ok(());
             };
             let mut bytes = [0; MAX_REQUEST as usize];
             let want = chain.writable_len().min(MAX_REQUEST);
@@ -72,20 +73,13 @@ impl Device for Rng {
             chain.write_at(mem, 0, bytes)?;
             queue.complete(mem, chain, want)?;
         }
-        queue.kick_again()?;
-        signal(queue, mem, irq)
+        queue.signal(mem, irq)?;
+        queue.kick_again()
     }
 
     fn stop(&mut self) -> Vec<Queue> {
         self.live.take().map(|live| live.queues).unwrap_or_default()
     }
-}
-
-fn signal(queue: &mut Queue, mem: &crate::GuestRam, irq: &crate::Irq) -> Result<(), Fault> {
-    if queue.needs_interrupt(mem)? {
-        irq.queue(queue.index());
-    }
-    Ok(())
 }
 
 fn fill(mut bytes: &mut [u8]) -> Result<(), Fault> {
