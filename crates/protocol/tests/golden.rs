@@ -5,6 +5,8 @@
 //! other: append a variant, or make a new generation, but never edit a line.
 //! `MSB_BLESS=1 cargo test -p msb-protocol --test golden` appends lines for new messages.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use msb_protocol::*;
 

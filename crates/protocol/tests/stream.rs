@@ -1,5 +1,7 @@
 //! The decoder against every way a stream may be cut, and against bytes that are no stream.
 
+#![allow(clippy::unwrap_used)]
+
 use bytes::Bytes;
 use msb_protocol::*;
 use proptest::prelude::*;
