@@ -1,1 +1,14 @@
-//! (being written)
+//! What the supervisor process and its clients share.
+//!
+//! One supervisor (`msb-runtime`) runs for each sandbox. It holds all that must outlive
+//! the program that asked for the sandbox: the VMM process, the lock that says
+//! "alive", the sockets. This library is the part of it that the `microsandbox`
+//! crate uses too: where a run's files are ([`rundir`]), how to tell the supervisor
+//! things ([`control`]), and how to talk with the guest's agent ([`conversation`]).
+
+pub mod boot;
+pub mod clock;
+pub mod control;
+pub mod conversation;
+pub mod lines;
+pub mod rundir;

@@ -1,0 +1,292 @@
+//! The run directory: what exists on disk while one sandbox runs.
+//!
+//! `<home>/run/<id>/` holds `lock`, `control.sock` and `vsock.sock`. The id is short
+//! and made from the name, since a Unix socket's path may have 107 bytes only.
+//!
+//! A run is alive for as long as `lock` is locked. The supervisor takes the lock
+//! before anything else and hands a duplicate to the VMM, so the kernel drops it when
+//! both are gone, however they went. A directory whose lock is free is
+//! nobody's, and whoever finds it may remove it, under the lock.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// The longest path a Unix socket may have, without its closing zero byte.
+pub const MAX_SOCKET_PATH: usize = 107;
+
+const ID_BYTES: usize = 6;
+
+/// The files of one run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+/// A run directory whose lock is held.
+#[derive(Debug)]
+pub struct LockedRunDir {
+    dir: RunDir,
+    lock: File,
+}
+
+/// A run directory that could not be taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunDirError {
+    /// Its lock is held: the sandbox runs.
+    #[error("a sandbox of this name is running; stop it first, or choose another name")]
+    Held,
+    /// Its sockets would not fit.
+    #[error(
+        "the socket path {} is {length} bytes long and may have {MAX_SOCKET_PATH}; use a shorter \
+         MSB_HOME", path.display()
+    )]
+    PathTooLong {
+        /// The path.
+        path: PathBuf,
+        /// Its length.
+        length: usize,
+    },
+    /// The host refused.
+    #[error("cannot use {}", path.display())]
+    Io {
+        /// What was to be used.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl RunDir {
+    /// The run directory of the sandbox `name` under `home`.
+    pub fn of(home: &Path, name: &str) -> Self {
+        let digest = Sha256::digest(name.as_bytes());
+        let id = hex::encode(digest.get(..ID_BYTES).unwrap_or(&digest));
+        Self {
+            path: home.join("run").join(id),
+        }
+    }
+
+    /// A run directory by its path.
+    pub fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file whose lock says "alive".
+    pub fn lock_path(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// The supervisor's socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    /// The socket through which the guest's vsock ports are reached.
+    pub fn vsock_socket(&self) -> PathBuf {
+        self.path.join("vsock.sock")
+    }
+
+    /// Checks that the sockets' paths fit.
+    pub fn check_paths(&self) -> Result<(), RunDirError> {
+        let path = self.control_socket();
+        match path.as_os_str().len() {
+            length if length > MAX_SOCKET_PATH => Err(RunDirError::PathTooLong { path, length }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Creates the directory where it is missing and takes its lock.
+    pub fn lock(&self) -> Result<LockedRunDir, RunDirError> {
+        self.check_paths()?;
+        loop {
+            create_private(&self.path).map_err(|source| self.error(source))?;
+            let lock = match self.open_lock(true) {
+                // Removed by its last owner between the two calls.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(|source| self.error(source))?,
+            };
+            match lock.try_lock() {
+                Ok(()) if self.is_current(&lock) => {
+                    return Ok(LockedRunDir {
+                        dir: self.clone(),
+                        lock,
+                    });
+                }
+                // What we locked is not what is there now: the owner removed it.
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(RunDirError::Held),
+                Err(TryLockError::Error(source)) => return Err(self.error(source)),
+            }
+        }
+    }
+
+    /// Whether somebody holds the lock.
+    pub fn is_held(&self) -> bool {
+        match self.open_lock(false) {
+            Ok(lock) => matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
+            Err(_) => false,
+        }
+    }
+
+    /// Waits until nobody holds the lock. Blocks: call it from a thread that may.
+    pub fn wait_until_free(&self) -> io::Result<()> {
+        match self.open_lock(false) {
+            Ok(lock) => lock.lock(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the directory if nobody holds it. `true` when it is gone.
+    pub fn remove_if_free(&self) -> bool {
+        if !self.path.exists() {
+            return true;
+        }
+        match self.lock() {
+            Ok(locked) => locked.remove().is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    fn open_lock(&self, create: bool) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .mode(0o600)
+            .open(self.lock_path())
+    }
+
+    fn is_current(&self, lock: &File) -> bool {
+        match (lock.metadata(), fs::metadata(self.lock_path())) {
+            (Ok(ours), Ok(there)) => ours.ino() == there.ino() && ours.dev() == there.dev(),
+            _ => false,
+        }
+    }
+
+    fn error(&self, source: io::Error) -> RunDirError {
+        RunDirError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+impl LockedRunDir {
+    /// Where it is.
+    pub fn dir(&self) -> &RunDir {
+        &self.dir
+    }
+
+    /// The lock, to be handed on to a child: it then outlives this process with it.
+    pub fn share_lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
+    }
+
+    /// Removes sockets that a run before this one left behind.
+    pub fn clear(&self) -> io::Result<()> {
+        for path in [self.dir.control_socket(), self.dir.vsock_socket()] {
+            remove_if_there(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the directory and lets the lock go.
+    pub fn remove(self) -> io::Result<()> {
+        self.clear()?;
+        remove_if_there(&self.dir.lock_path())?;
+        match fs::remove_dir(&self.dir.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Removes every run directory under `home` that nobody holds.
+pub fn sweep(home: &Path) {
+    let Ok(entries) = fs::read_dir(home.join("run")) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        RunDir::at(entry.path()).remove_if_free();
+    }
+}
+
+fn create_private(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_at_a_time_and_nothing_left() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = RunDir::of(home.path(), "web");
+        let locked = dir.lock().unwrap();
+        assert!(dir.is_held());
+        assert!(matches!(dir.lock(), Err(RunDirError::Held)));
+        assert!(!dir.remove_if_free());
+        locked.remove().unwrap();
+        assert!(!dir.is_held());
+        assert!(!dir.path().exists());
+        dir.lock().unwrap();
+    }
+
+    #[test]
+    fn a_shared_lock_keeps_the_run_alive() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = RunDir::of(home.path(), "web");
+        let locked = dir.lock().unwrap();
+        let child = locked.share_lock().unwrap();
+        drop(locked);
+        assert!(dir.is_held(), "the child is still there");
+        drop(child);
+        assert!(!dir.is_held());
+    }
+
+    #[test]
+    fn sweeping_takes_only_what_nobody_holds() {
+        let home = tempfile::tempdir().unwrap();
+        let (dead, alive) = (
+            RunDir::of(home.path(), "dead"),
+            RunDir::of(home.path(), "alive"),
+        );
+        drop(dead.lock().unwrap());
+        fs::write(dead.vsock_socket(), "").unwrap();
+        let held = alive.lock().unwrap();
+        sweep(home.path());
+        assert!(!dead.path().exists());
+        assert!(alive.path().exists());
+        drop(held);
+    }
+
+    #[test]
+    fn a_home_too_deep_for_sockets_is_refused() {
+        let home = PathBuf::from("/tmp").join("x".repeat(100));
+        assert!(matches!(
+            RunDir::of(&home, "web").lock(),
+            Err(RunDirError::PathTooLong { .. })
+        ));
+        assert!(!home.exists(), "nothing was made");
+    }
+}
