@@ -37,6 +37,7 @@ pub mod memory;
 pub mod queue;
 pub mod queue_setup;
 pub mod rng;
+pub mod vsock;
 
 pub use chain::Chain;
 pub use config_space::ConfigSpace;
