@@ -1,0 +1,42 @@
+//! What the supervisor hears.
+
+use std::os::fd::OwnedFd;
+use std::process::ExitStatus;
+
+use msb_protocol::Ready;
+use msb_runtime::boot::BootError;
+use msb_runtime::control::{Notice, Request};
+use msb_runtime::conversation::Speaker;
+use msb_vmapi::FromVmm;
+use tokio::sync::mpsc;
+
+/// How many events may wait; whoever has more waits too.
+pub(crate) const EVENT_QUEUE: usize = 64;
+
+/// One piece of news.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The VMM said something.
+    Vmm(FromVmm, Vec<OwnedFd>),
+    /// The VMM's socket closed.
+    VmmHungUp,
+    /// The VMM process ended.
+    VmmExited(std::io::Result<ExitStatus>),
+    /// The agent is ready.
+    AgentReady(Ready, Speaker),
+    /// The guest could not boot, as the agent tells, or broke off.
+    AgentFailed(BootError),
+    /// The agent's boot conversation ended.
+    AgentGone,
+    /// A client connected.
+    ClientJoined(u64, mpsc::Sender<Notice>),
+    /// A client asks.
+    ClientAsked(u64, Request),
+    /// A client is gone.
+    ClientLeft(u64),
+    /// The process was asked to end by a signal.
+    Terminate,
+}
+
+/// Where the tasks put them.
+pub(crate) type Events = mpsc::Sender<Event>;

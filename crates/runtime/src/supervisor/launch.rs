@@ -1,0 +1,158 @@
+//! From a launch request to a machine description with its open descriptors.
+//!
+//! Every file is opened here, so that the VMM needs no path. What may go wrong with each
+//! is told in the same kinds that the VMM itself uses.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use msb_protocol::{BootRequest, Root};
+use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
+use msb_runtime::control::Launch;
+use msb_runtime::rundir::{LockedRunDir, RunDirError};
+use msb_types::{DiskImageFormat, RootfsSource, derived_hostname};
+use msb_vmapi::{ConsoleTarget, DiskConfig, ErrorKind, MemorySize, Source, VmConfig, VsockConfig};
+use tokio::net::unix::pipe;
+
+use super::host_error;
+
+/// A machine description and what it refers to.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) config: VmConfig,
+    descriptors: Vec<OwnedFd>,
+    /// The reading end of the guest's console.
+    pub(crate) console: pipe::Receiver,
+}
+
+impl Machine {
+    /// Opens everything `launch` names and describes the machine.
+    pub(crate) fn open(launch: &Launch, dir: &LockedRunDir) -> Result<Self, BootError> {
+        let mut descriptors = Vec::new();
+        let mut add = |descriptor: OwnedFd| {
+            descriptors.push(descriptor);
+            // Bounded by the few descriptors below.
+            Source::Fd {
+                fd: u32::try_from(descriptors.len() - 1).unwrap_or(u32::MAX),
+            }
+        };
+
+        let kernel = open(&launch.kernel, false, ErrorKind::Kernel, "guest kernel")?;
+        let initramfs = open(&launch.initramfs, false, ErrorKind::Initrd, "initramfs")?;
+        let mut config = VmConfig::new(add(kernel.into()));
+        config.initrd = Some(add(initramfs.into()));
+        config.cpus = u32::from(launch.config.resources.cpus);
+        config.memory = MemorySize::from_mib(launch.config.resources.memory_mib);
+        if let RootfsSource::DiskImage {
+            path,
+            format: DiskImageFormat::Raw,
+            ..
+        } = &launch.config.image
+        {
+            let disk = open(path, true, ErrorKind::Disk, "disk image")?;
+            config.disk.push(DiskConfig {
+                path: add(disk.into()),
+                read_only: false,
+                id: Some("root".to_owned()),
+            });
+        } else {
+            return Err(BootError::new(
+                BootStage::Supervisor,
+                BootErrorKind::Vmm(ErrorKind::InvalidConfig),
+                "only raw disk images can be booted; convert the image, or name one",
+            ));
+        }
+
+        let socket = dir.dir().vsock_socket();
+        let listener = std::os::unix::net::UnixListener::bind(&socket)
+            .map_err(|error| host_error(BootStage::Supervisor, "cannot make vsock.sock", &error))?;
+        config.vsock = Some(VsockConfig {
+            socket: add(listener.into()),
+            cid: 3,
+        });
+
+        let (console, write) = console_pipe()
+            .map_err(|error| host_error(BootStage::Supervisor, "cannot make a pipe", &error))?;
+        config.console = ConsoleTarget::File(add(write));
+        Ok(Self {
+            config,
+            descriptors,
+            console,
+        })
+    }
+
+    /// The descriptors, in the order in which the description counts them.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.descriptors.iter().map(AsFd::as_fd).collect()
+    }
+}
+
+/// What the guest's agent is to do at boot.
+pub(crate) fn boot_request(launch: &Launch) -> BootRequest {
+    let config = &launch.config;
+    let fstype = match &config.image {
+        RootfsSource::DiskImage { fstype, .. } => fstype.clone(),
+        _ => None,
+    };
+    BootRequest {
+        root: Root::Disk {
+            device: "/dev/vda".to_owned(),
+            fstype,
+            read_only: false,
+        },
+        hostname: Some(
+            config
+                .runtime
+                .hostname
+                .clone()
+                .unwrap_or_else(|| derived_hostname(&config.name)),
+        ),
+        env: config
+            .env
+            .iter()
+            .map(|var| (var.key.clone(), var.value.clone()))
+            .collect(),
+    }
+}
+
+/// A run directory that could not be taken, as a boot error.
+pub(crate) fn rundir_error(error: &RunDirError) -> BootError {
+    let kind = match error {
+        RunDirError::Held => BootErrorKind::AlreadyRunning,
+        RunDirError::PathTooLong { .. } => BootErrorKind::Vmm(ErrorKind::Socket),
+        _ => BootErrorKind::Host,
+    };
+    let mut message = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        message.push_str(&format!(": {source}"));
+    }
+    BootError::new(BootStage::Supervisor, kind, message)
+}
+
+fn open(path: &Path, write: bool, kind: ErrorKind, what: &str) -> Result<File, BootError> {
+    OpenOptions::new()
+        .read(true)
+        .write(write)
+        .open(path)
+        .map_err(|error| {
+            let advice = match error.kind() {
+                io::ErrorKind::NotFound => "; there is no such file",
+                io::ErrorKind::PermissionDenied => "; check its permissions",
+                io::ErrorKind::IsADirectory => "; it is a directory, name a file",
+                _ => "",
+            };
+            BootError::new(
+                BootStage::Supervisor,
+                BootErrorKind::Vmm(kind),
+                format!("cannot open the {what} {}: {error}{advice}", path.display()),
+            )
+        })
+}
+
+fn console_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    Ok((pipe::Receiver::from_owned_fd(read)?, write))
+}

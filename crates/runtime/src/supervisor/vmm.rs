@@ -1,0 +1,180 @@
+//! The VMM process and its control socket.
+//!
+//! The VMM finds its end of a socket pair as its standard input and the run's lock as its
+//! standard output, which it never writes to: so it needs no path, and the run stays
+//! locked until it is gone.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use msb_vmapi::{FromVmm, MAX_DATAGRAM, MAX_DESCRIPTORS, Request, ToVmm};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
+
+use super::event::{Event, Events};
+
+/// The control socket, shared by the task that listens and the run that asks.
+///
+/// Tokio has no type for packet sockets; its stream type carries the descriptor and waits
+/// for it, and all reading and writing goes through `sendmsg` and `recvmsg`.
+#[derive(Debug)]
+pub(crate) struct VmmSocket(UnixStream);
+
+/// A running VMM.
+#[derive(Debug)]
+pub(crate) struct Vmm {
+    socket: std::sync::Arc<VmmSocket>,
+    /// Taken when the process is to be killed.
+    kill: Option<oneshot::Sender<()>>,
+    next_id: u64,
+}
+
+impl Vmm {
+    /// Starts the executable `path`; what it says and its end go to `events`.
+    pub(crate) fn spawn(path: &Path, lock: OwnedFd, events: &Events) -> io::Result<Self> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let child = Command::new(path)
+            .args(["--control-fd", "0"])
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::from(lock))
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()?;
+        let ours = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours))?;
+        let socket = std::sync::Arc::new(VmmSocket(ours));
+        let (kill, killed) = oneshot::channel();
+        tokio::spawn(listen(std::sync::Arc::clone(&socket), events.clone()));
+        tokio::spawn(wait(child, killed, events.clone()));
+        Ok(Self {
+            socket,
+            kill: Some(kill),
+            next_id: 0,
+        })
+    }
+
+    /// Sends a request with descriptors beside it.
+    pub(crate) async fn ask(
+        &mut self,
+        request: Request,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        self.next_id += 1;
+        let datagram = serde_json::to_vec(&ToVmm {
+            id: self.next_id,
+            request,
+        })?;
+        self.socket.send(&datagram, descriptors).await
+    }
+
+    /// Ends the process by SIGKILL. Its end arrives as an event.
+    pub(crate) fn kill(&mut self) {
+        if let Some(kill) = self.kill.take() {
+            // The process may have ended by itself.
+            let _ = kill.send(());
+        }
+    }
+}
+
+impl VmmSocket {
+    async fn send(&self, datagram: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        if datagram.len() > MAX_DATAGRAM || descriptors.len() > MAX_DESCRIPTORS {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the machine description is too long for the VMM's control socket",
+            ));
+        }
+        self.0
+            .async_io(Interest::WRITABLE, || {
+                let mut space =
+                    [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+                let mut ancillary = SendAncillaryBuffer::new(&mut space);
+                if !descriptors.is_empty() {
+                    ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+                }
+                sendmsg(
+                    &self.0,
+                    &[IoSlice::new(datagram)],
+                    &mut ancillary,
+                    SendFlags::NOSIGNAL,
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// The next datagram into `buffer`; `None` when the VMM closed.
+    async fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(FromVmm, Vec<OwnedFd>)>> {
+        let (length, descriptors) = self
+            .0
+            .async_io(Interest::READABLE, || {
+                let mut space =
+                    [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+                let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+                let message = recvmsg(
+                    &self.0,
+                    &mut [IoSliceMut::new(buffer)],
+                    &mut ancillary,
+                    RecvFlags::CMSG_CLOEXEC,
+                )?;
+                let mut descriptors = Vec::new();
+                for message in ancillary.drain() {
+                    if let RecvAncillaryMessage::ScmRights(received) = message {
+                        descriptors.extend(received);
+                    }
+                }
+                Ok((message.bytes, descriptors))
+            })
+            .await?;
+        match buffer.get(..length) {
+            Some([]) | None => Ok(None),
+            Some(datagram) => Ok(Some((serde_json::from_slice(datagram)?, descriptors))),
+        }
+    }
+}
+
+async fn listen(socket: std::sync::Arc<VmmSocket>, events: Events) {
+    let mut buffer = vec![0; MAX_DATAGRAM];
+    loop {
+        let event = match socket.receive(&mut buffer).await {
+            Ok(Some((message, descriptors))) => Event::Vmm(message, descriptors),
+            Ok(None) => Event::VmmHungUp,
+            Err(error) => {
+                tracing::warn!(%error, "the VMM's control socket failed");
+                Event::VmmHungUp
+            }
+        };
+        let last = matches!(event, Event::VmmHungUp);
+        if events.send(event).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+async fn wait(mut child: Child, killed: oneshot::Receiver<()>, events: Events) {
+    let status: io::Result<ExitStatus> = tokio::select! {
+        status = child.wait() => status,
+        // A dropped sender means that the run is over: then too the VMM must go.
+        _ = killed => match child.start_kill() {
+            Ok(()) => child.wait().await,
+            Err(error) => Err(error),
+        },
+    };
+    let _ = events.send(Event::VmmExited(status)).await;
+}
