@@ -12,3 +12,6 @@ pub mod control;
 pub mod conversation;
 pub mod lines;
 pub mod rundir;
+
+/// What the VMM refused, for a program to match on.
+pub use msb_vmapi::ErrorKind as VmErrorKind;

@@ -1,0 +1,144 @@
+//! Running commands in a sandbox.
+
+use msb_protocol::{ExecRequest, Stdin, TerminalSize};
+
+use super::Sandbox;
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::exec::{self, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, StdinMode};
+
+/// The shell of a sandbox that names none.
+const DEFAULT_SHELL: &str = "/bin/sh";
+
+/// The size of a terminal whose size nobody said.
+const DEFAULT_TERMINAL: TerminalSize = TerminalSize {
+    rows: 24,
+    columns: 80,
+};
+
+impl Sandbox {
+    /// Runs a command and gathers its output.
+    ///
+    /// # Errors
+    ///
+    /// [`ExecFailed`](MicrosandboxError::ExecFailed) when it could not be started. A command
+    /// that fails is not an error: see [`ExecOutput::status`].
+    pub async fn exec(
+        &self,
+        cmd: impl Into<String>,
+        args: impl IntoIterator<Item = impl Into<String>>,
+    ) -> MicrosandboxResult<ExecOutput> {
+        self.exec_with(cmd, |options| options.args(args)).await
+    }
+
+    /// Runs a command with options and gathers its output.
+    pub async fn exec_with(
+        &self,
+        cmd: impl Into<String>,
+        f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
+    ) -> MicrosandboxResult<ExecOutput> {
+        let mut handle = self.exec_stream_with(cmd, f).await?;
+        handle.collect().await.map_err(|error| self.explain(error))
+    }
+
+    /// Starts a command and returns while it runs.
+    pub async fn exec_stream(
+        &self,
+        cmd: impl Into<String>,
+        args: impl IntoIterator<Item = impl Into<String>>,
+    ) -> MicrosandboxResult<ExecHandle> {
+        self.exec_stream_with(cmd, |options| options.args(args))
+            .await
+    }
+
+    /// Starts a command with options and returns while it runs.
+    pub async fn exec_stream_with(
+        &self,
+        cmd: impl Into<String>,
+        f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
+    ) -> MicrosandboxResult<ExecHandle> {
+        let options = f(ExecOptionsBuilder::default()).build()?;
+        self.start(cmd.into(), options).await
+    }
+
+    /// Runs a script in the sandbox's shell and gathers its output.
+    pub async fn shell(&self, script: impl Into<String>) -> MicrosandboxResult<ExecOutput> {
+        self.shell_with(script, |options| options).await
+    }
+
+    /// Runs a script with options in the sandbox's shell and gathers its output.
+    pub async fn shell_with(
+        &self,
+        script: impl Into<String>,
+        f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
+    ) -> MicrosandboxResult<ExecOutput> {
+        let mut handle = self.shell_stream_with(script, f).await?;
+        handle.collect().await.map_err(|error| self.explain(error))
+    }
+
+    /// Starts a script in the sandbox's shell and returns while it runs.
+    pub async fn shell_stream(&self, script: impl Into<String>) -> MicrosandboxResult<ExecHandle> {
+        self.shell_stream_with(script, |options| options).await
+    }
+
+    /// Starts a script with options in the sandbox's shell and returns while it runs.
+    pub async fn shell_stream_with(
+        &self,
+        script: impl Into<String>,
+        f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
+    ) -> MicrosandboxResult<ExecHandle> {
+        let shell = self.config().runtime.shell.clone();
+        let script = script.into();
+        self.exec_stream_with(
+            shell.unwrap_or_else(|| DEFAULT_SHELL.to_owned()),
+            |options| f(options.arg("-c").arg(script)),
+        )
+        .await
+    }
+
+    async fn start(&self, program: String, options: ExecOptions) -> MicrosandboxResult<ExecHandle> {
+        if let Some(error) = self.not_running() {
+            return Err(error);
+        }
+        let (stdin, input) = match options.stdin {
+            StdinMode::Null => (Stdin::Null, None),
+            StdinMode::Pipe => (Stdin::Pipe, None),
+            StdinMode::Bytes(bytes) => (Stdin::Pipe, Some(bytes)),
+        };
+        let runtime = &self.config().runtime;
+        let request = ExecRequest {
+            program,
+            args: options.args,
+            env: options.env,
+            cwd: options.cwd.or_else(|| runtime.workdir.clone()),
+            user: options.user.or_else(|| runtime.user.clone()),
+            stdin,
+            terminal: options.tty.then_some(DEFAULT_TERMINAL),
+            limits: options.rlimits,
+        };
+        let socket = self.supervisor.dir.vsock_socket();
+        let starting = async {
+            match options.timeout {
+                None => exec::start(&socket, request).await,
+                Some(timeout) => tokio::time::timeout(timeout, exec::start(&socket, request))
+                    .await
+                    .unwrap_or(Err(MicrosandboxError::ExecTimeout(timeout))),
+            }
+        };
+        let mut handle = starting.await.map_err(|error| self.explain(error))?;
+        if let Some(timeout) = options.timeout {
+            handle.limit(timeout);
+        }
+        if let Some(bytes) = input {
+            handle.feed(bytes);
+        }
+        Ok(handle)
+    }
+
+    /// A broken conversation is explained by the sandbox's end, where that is known.
+    fn explain(&self, error: MicrosandboxError) -> MicrosandboxError {
+        match error {
+            MicrosandboxError::Protocol(_) => self.not_running().unwrap_or(error),
+            error => error,
+        }
+    }
+}
