@@ -1,0 +1,72 @@
+//! Asking cargo to build, and which executables came of it.
+
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Message;
+
+use crate::paths;
+
+/// An executable that cargo built.
+#[derive(Debug)]
+pub(crate) struct Executable {
+    pub(crate) name: String,
+    pub(crate) path: PathBuf,
+    /// Whether it is a test harness.
+    pub(crate) test: bool,
+}
+
+/// Runs a cargo command with JSON messages and returns the executables it made or found fresh.
+/// Compiler messages go to standard error as usual.
+pub(crate) fn executables(command: &mut Command) -> Result<Vec<Executable>> {
+    let mut child = command
+        .arg("--message-format=json-render-diagnostics")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let stdout = child.stdout.take().context("cargo has no output")?;
+    let mut found = Vec::new();
+    for message in Message::parse_stream(BufReader::new(stdout)) {
+        if let Message::CompilerArtifact(artifact) = message.context("cannot read from cargo")?
+            && let Some(path) = artifact.executable
+        {
+            found.push(Executable {
+                name: artifact.target.name,
+                path: path.into(),
+                test: artifact.profile.test,
+            });
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    if !status.success() {
+        bail!("the build failed: {status}");
+    }
+    Ok(found)
+}
+
+/// The host's two programs in release form: the supervisor and the VMM.
+pub(crate) fn host_programs() -> Result<Vec<Executable>> {
+    executables(
+        Command::new(paths::cargo())
+            .current_dir(paths::workspace())
+            .args(["build", "--release", "--bins"])
+            .args(["--package", "msb-runtime", "--package", "msb-vmm"]),
+    )
+}
+
+/// The variables by which the library finds the host's programs.
+pub(crate) fn host_env(programs: &[Executable]) -> Result<Vec<(&'static str, PathBuf)>> {
+    [("MSB_RUNTIME_PATH", "msb-runtime"), ("MSB_VMM_PATH", "msb-vmm")]
+        .into_iter()
+        .map(|(variable, name)| {
+            let program = programs
+                .iter()
+                .find(|program| program.name == name)
+                .with_context(|| format!("the workspace builds no program `{name}`"))?;
+            Ok((variable, program.path.clone()))
+        })
+        .collect()
+}

@@ -1,0 +1,75 @@
+//! `cargo xtask guest`: what a sandbox boots, a kernel and an initramfs with the agent as `/init`.
+
+pub(crate) mod initramfs;
+pub(crate) mod kconfig;
+pub(crate) mod kernel;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+/// Options of `guest`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Only the kernel, not the initramfs
+    #[arg(long)]
+    kernel_only: bool,
+    /// Print shell lines that export MSB_KERNEL_PATH and MSB_INITRAMFS_PATH
+    #[arg(long)]
+    env: bool,
+    /// Look for a newer kernel source package than the one used so far
+    #[arg(long)]
+    update: bool,
+}
+
+/// The two files that a sandbox boots.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
+}
+
+impl Guest {
+    /// Finds both in the cache, or builds them.
+    pub(crate) fn build() -> Result<Self> {
+        Ok(Self { kernel: kernel::build(false)?, initramfs: initramfs::build()? })
+    }
+
+    /// The variables by which the library, the tests and the example find them.
+    pub(crate) fn env(&self) -> [(&'static str, PathBuf); 2] {
+        [("MSB_KERNEL_PATH", self.kernel.clone()), ("MSB_INITRAMFS_PATH", self.initramfs.clone())]
+    }
+}
+
+/// Runs the subcommand.
+pub(crate) fn main(options: &Options) -> Result<()> {
+    let mut lines = vec![("kernel", "MSB_KERNEL_PATH", kernel::build(options.update)?)];
+    if !options.kernel_only {
+        lines.push(("initramfs", "MSB_INITRAMFS_PATH", initramfs::build()?));
+    }
+    for (name, variable, path) in lines {
+        if options.env {
+            println!("export {variable}={}", shell_quote(&path.to_string_lossy()));
+        } else {
+            println!("{name}: {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// A word that a POSIX shell reads back unchanged.
+fn shell_quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoting_survives_a_quote() {
+        assert_eq!(shell_quote("/a b"), "'/a b'");
+        assert_eq!(shell_quote("it's"), r"'it'\''s'");
+    }
+}
