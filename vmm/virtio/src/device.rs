@@ -183,3 +183,29 @@ pub trait Device: Send {
         let _ = (offset, bytes);
     }
 }
+
+impl<D: Device + ?Sized> Device for &mut D {
+    fn spec(&self) -> &Spec {
+        (**self).spec()
+    }
+
+    fn config(&self) -> Arc<ConfigSpace> {
+        (**self).config()
+    }
+
+    fn start(&mut self, live: Live, reg: &mut dyn Register) -> Result<(), StartError> {
+        (**self).start(live, reg)
+    }
+
+    fn ready(&mut self, tag: Tag, reg: &mut dyn Register) -> Result<(), Fault> {
+        (**self).ready(tag, reg)
+    }
+
+    fn stop(&mut self) -> Vec<Queue> {
+        (**self).stop()
+    }
+
+    fn config_write(&mut self, offset: u64, bytes: &[u8]) {
+        (**self).config_write(offset, bytes);
+    }
+}

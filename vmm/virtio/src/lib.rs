@@ -37,6 +37,8 @@ pub mod memory;
 pub mod queue;
 pub mod queue_setup;
 pub mod rng;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod vsock;
 
 pub use chain::Chain;

@@ -91,3 +91,72 @@ fn fill(mut bytes: &mut [u8]) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Buffer, Harness, conformance, guest_ram};
+
+    #[test]
+    fn conforms() {
+        conformance(&mut Rng::new(), &[0], &mut || {});
+    }
+
+    #[test]
+    fn fills_buffers_with_different_bytes() {
+        let mut harness = Harness::new(Rng::new(), guest_ram(1 << 20));
+        harness.start().unwrap();
+        let data = harness.data();
+        harness.queues[0]
+            .offer(&[Buffer::writable(data, 64)])
+            .unwrap();
+        harness.queues[0]
+            .offer(&[
+                Buffer::writable(data + 64, 32),
+                Buffer::writable(data + 96, 32),
+            ])
+            .unwrap();
+        harness.kick_if_wanted();
+        harness.settle(10).unwrap();
+        assert!(harness.take_interrupt());
+        assert_eq!(harness.queues[0].take_used().unwrap().1, 64);
+        assert_eq!(harness.queues[0].take_used().unwrap().1, 64);
+        let mut bytes = [0; 128];
+        harness.mem.read(data, &mut bytes).unwrap();
+        assert_ne!(bytes[..64], bytes[64..]);
+        assert_ne!(bytes[..64], [0; 64]);
+    }
+
+    #[test]
+    fn a_huge_request_is_cut_short() {
+        let mut harness = Harness::new(Rng::new(), guest_ram(8 << 20));
+        harness.start().unwrap();
+        let data = harness.data();
+        harness.queues[0]
+            .offer(&[Buffer::writable(data, 4 << 20)])
+            .unwrap();
+        harness.kick(0);
+        harness.settle(10).unwrap();
+        assert_eq!(harness.queues[0].take_used().unwrap().1, MAX_REQUEST);
+    }
+
+    #[test]
+    fn more_requests_than_a_batch_are_all_served() {
+        let mut harness = Harness::new(Rng::new(), guest_ram(1 << 20));
+        harness.start().unwrap();
+        let data = harness.data();
+        let mut served = 0;
+        for _ in 0..4 {
+            while harness.queues[0]
+                .offer(&[Buffer::writable(data, 16)])
+                .is_some()
+            {}
+            harness.kick_if_wanted();
+            harness.settle(20).unwrap();
+            while harness.queues[0].take_used().is_some() {
+                served += 1;
+            }
+        }
+        assert_eq!(served, 4 * 64);
+    }
+}

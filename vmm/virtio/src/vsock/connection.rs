@@ -323,13 +323,14 @@ impl Connection {
                 self.look_for_hang_up();
             }
             Ok(bytes) => {
-                // Less than there was room for: that was all of it, or the loop will tell.
-                self.to_guest.readable = bytes == pieces.bytes();
+                // Less than there was room for: that was all of it, or the loop will tell. After a
+                // hang-up it would not, but then there is at least the end to read.
+                self.to_guest.readable = self.hung_up || bytes == pieces.bytes();
                 let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
                 self.to_guest.sent = self.to_guest.sent.wrapping_add(bytes);
                 return Ok(Some(bytes));
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.hung_up => {
                 self.to_guest.readable = false;
             }
             Err(_) => {
