@@ -1,1 +1,97 @@
-//! x
+//! What the end-to-end tests share: a disk to boot, sandboxes with names of their own, and
+//! a look at what is left on the host.
+//!
+//! The tests run where `/dev/kvm` is real: `cargo xtask test` sees to that, and to the
+//! environment variables that name the parts.
+
+#[path = "../../crates/microsandbox/examples/demo/busybox.rs"]
+mod busybox;
+pub mod host;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use microsandbox::{Sandbox, SandboxBuilder};
+use tempfile::TempDir;
+
+/// How long anything may take before a test calls it hung. Generous: the machine may be
+/// emulated, and busy.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Size of the tests' root disks in MiB.
+const DISK_MIB: u32 = 32;
+
+/// A directory for one test: its disk, and whatever else it makes.
+#[derive(Debug)]
+pub struct Fixture {
+    dir: TempDir,
+}
+
+impl Fixture {
+    /// A fresh directory.
+    pub fn new() -> Result<Self> {
+        home()?;
+        Ok(Self {
+            dir: tempfile::tempdir().context("no temporary directory")?,
+        })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A root disk of its own.
+    pub fn disk(&self) -> Result<PathBuf> {
+        let disk = self.path().join("root.ext4");
+        if !disk.exists() {
+            std::fs::copy(template()?, &disk).context("cannot copy the disk template")?;
+        }
+        Ok(disk)
+    }
+
+    /// A sandbox of one CPU and 128 MiB on this fixture's disk, yet to be created.
+    pub fn builder(&self, name: &str) -> Result<SandboxBuilder> {
+        Ok(Sandbox::builder(name).image(self.disk()?).memory(128u32))
+    }
+
+    /// The same, created.
+    pub async fn sandbox(&self, name: &str) -> Result<Sandbox> {
+        self.builder(name)?
+            .create()
+            .await
+            .with_context(|| format!("sandbox {name}"))
+    }
+}
+
+/// Fails a future that does not end in time.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("it did not end within {PATIENCE:?}"),
+    }
+}
+
+/// The home that all sandboxes of this run share.
+pub fn home() -> Result<PathBuf> {
+    let home = std::env::var_os("MSB_HOME").context("MSB_HOME is not set; use cargo xtask test")?;
+    Ok(PathBuf::from(home))
+}
+
+/// A root disk made once for each process.
+fn template() -> Result<&'static Path> {
+    static TEMPLATE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    if TEMPLATE.get().is_none() {
+        let dir = tempfile::tempdir()?;
+        let disk = dir.path().join("template.ext4");
+        busybox::make_disk(&disk, DISK_MIB)?;
+        // Another thread may have been quicker; then this copy goes.
+        let _ = TEMPLATE.set((dir, disk));
+    }
+    TEMPLATE
+        .get()
+        .map(|(_, disk)| disk.as_path())
+        .context("the template was just made")
+}

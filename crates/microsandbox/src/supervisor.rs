@@ -110,6 +110,7 @@ impl Supervisor {
         {
             let _ = child.kill().await;
         }
+        clean_up_after(dir).await;
         Err(failure)
     }
 
@@ -178,9 +179,7 @@ async fn listen(
     };
     let _ = child.wait().await;
     if matches!(end, End::Lost) {
-        // A killed supervisor could not clean up; its VMM follows it by itself.
-        wait_until_free(dir.clone()).await;
-        let _ = tokio::task::spawn_blocking(move || dir.remove_if_free()).await;
+        clean_up_after(dir).await;
     }
     let _ = told.send(Some(end));
 }
@@ -199,6 +198,17 @@ async fn is_ending(dir: &RunDir) -> bool {
         Ok(None
             | Some(Notice::Status(RunState::Stopping) | Notice::Ended(_) | Notice::BootFailed(_)))
     )
+}
+
+/// Removes what a supervisor that was killed could not; its VMM follows it by itself.
+/// Where another sandbox has taken the name meanwhile, nothing is touched.
+async fn clean_up_after(dir: RunDir) {
+    if dir.path().exists() {
+        if is_ending(&dir).await {
+            wait_until_free(dir.clone()).await;
+        }
+        dir.remove_if_free();
+    }
 }
 
 async fn wait_until_free(dir: RunDir) {

@@ -1,0 +1,71 @@
+//! SIGKILL, to anything, at any moment: nothing is left, and the next start works.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use msb_tests::{Fixture, host, within};
+use tokio::process::Command;
+
+const ROUNDS: u32 = 50;
+
+/// Later than a boot takes, so that some rounds hit a sandbox that runs commands.
+const LATEST: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    Program,
+    Supervisor,
+    Vmm,
+}
+
+async fn round(fixture: &Fixture, target: Target, after: Duration) -> Result<()> {
+    let mut owner = Command::new(env!("CARGO_BIN_EXE_msb-test-owner"))
+        .arg("victim")
+        .arg(fixture.disk()?)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let pid = i32::try_from(owner.id().context("it has just been started")?)?;
+    tokio::time::sleep(after).await;
+    let supervisor = host::child(pid, "msb-runtime");
+    let hit = match target {
+        Target::Program => Some(pid),
+        Target::Supervisor => supervisor,
+        Target::Vmm => supervisor.and_then(|supervisor| host::child(supervisor, "msb-vmm")),
+    };
+    // Too early for a supervisor or a VMM: then the program it is.
+    host::kill(hit.unwrap_or(pid));
+    within(owner.wait()).await?;
+    host::nothing_left().await
+}
+
+#[tokio::test]
+async fn fifty_kills_leave_nothing() -> Result<()> {
+    let seed = std::env::var("MSB_TEST_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("MSB_TEST_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let fixture = Fixture::new()?;
+    for i in 0..ROUNDS {
+        let target = [Target::Program, Target::Supervisor, Target::Vmm][random.usize(..3)];
+        let after = LATEST.mul_f64(random.f64());
+        round(&fixture, target, after)
+            .await
+            .with_context(|| format!("round {i}: {target:?} after {after:?}"))?;
+    }
+    let fresh = Fixture::new()?;
+    let sandbox = fresh.sandbox("victim").await?;
+    assert!(
+        within(sandbox.exec("true", [""; 0]))
+            .await?
+            .status()
+            .success
+    );
+    sandbox.stop().await?;
+    host::nothing_left().await
+}

@@ -1,0 +1,10 @@
+//! End-to-end tests: each boots real guests through the public API.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod boot;
+mod ending;
+mod exec;
+mod kill;
+mod refused;
+mod standalone;
+mod streams;

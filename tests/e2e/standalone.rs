@@ -1,0 +1,1 @@
+//! The VMM by itself: its command line, its exit codes, its errors.
