@@ -14,6 +14,7 @@ mod machine;
 pub(crate) mod probe;
 pub(crate) mod runner;
 mod session;
+mod steady;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

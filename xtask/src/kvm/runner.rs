@@ -22,6 +22,7 @@ use rustix::fs::inotify;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use rustix::system::RebootCommand;
 
+use super::steady;
 use super::frame::{CHUNK, Call, Frame, STDIN_WINDOW, Stream};
 use crate::sys;
 
@@ -51,6 +52,7 @@ fn serve() -> Result<()> {
         bail!("the host sent no command");
     };
     bring_back(&call);
+    let _steady = steady::hold();
     match start(&call) {
         Ok(child) => run(child, port, &link)?,
         Err(error) => {
