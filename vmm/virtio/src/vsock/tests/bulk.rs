@@ -130,16 +130,17 @@ impl Pair {
     fn program_works(&mut self, total: u64) {
         let mut buffer = [0; PIECE];
         while !self.written.ended {
-            let len = (total - self.written.done).min(PIECE as u64);
+            let left = total - self.written.done;
+            let len = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
             if len == 0 {
                 self.program.shutdown(Shutdown::Write).unwrap();
                 self.written.ended = true;
                 break;
             }
-            for (at, byte_at) in (self.written.done..).zip(&mut buffer[..len as usize]) {
+            for (at, byte_at) in (self.written.done..).zip(&mut buffer[..len]) {
                 *byte_at = byte(!self.n, at);
             }
-            match self.program.write(&buffer[..len as usize]) {
+            match self.program.write(&buffer[..len]) {
                 Ok(n) => self.written.done += n as u64,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => panic!("connection {}: {error}", self.n),
