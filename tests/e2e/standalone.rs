@@ -1,1 +1,0 @@
-//! The VMM by itself: its command line, its exit codes, its errors.
