@@ -1,0 +1,171 @@
+//! What all conversations share: the sessions, the reaper, and whether there may be more.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::rc::Rc;
+
+use msb_protocol::{ExecFailure, ExecRequest, Refusal, RefusalKind};
+use tokio::sync::Notify;
+
+use crate::conversation;
+use crate::exec::{self, Defaults};
+use crate::reaper::{self, Reaper};
+use crate::session::Session;
+use crate::stream::Stream;
+
+/// The most sessions at a time.
+pub const MAX_SESSIONS: usize = 1024;
+
+/// The most connections at a time: every session's and some to be told of their refusal.
+const MAX_CONNECTIONS: usize = MAX_SESSIONS + 64;
+
+/// The agent's state. It lives on one thread.
+#[derive(Debug)]
+pub struct Agent {
+    defaults: Defaults,
+    pub(crate) reaper: Reaper,
+    sessions: RefCell<HashMap<u64, Rc<Session>>>,
+    last_id: Cell<u64>,
+    connections: Cell<usize>,
+    closing: Cell<bool>,
+    /// A session or connection ended.
+    fewer: Notify,
+}
+
+/// Why a session was not made.
+#[derive(Debug)]
+pub(crate) enum NoSession {
+    Refused(Refusal),
+    Failed(ExecFailure),
+}
+
+impl Agent {
+    /// An agent with no sessions, and the task that reaps for it. From now on nothing else
+    /// in this process may wait for a child.
+    ///
+    /// To be called on a runtime of one thread ([`tokio::runtime::LocalRuntime`]) with the
+    /// I/O and time drivers on. Fails if SIGCHLD cannot be listened to.
+    pub fn start(defaults: Defaults) -> io::Result<Rc<Self>> {
+        let children = reaper::children()?;
+        let agent = Rc::new(Self {
+            defaults,
+            reaper: Reaper::new(),
+            sessions: RefCell::new(HashMap::new()),
+            last_id: Cell::new(0),
+            connections: Cell::new(0),
+            closing: Cell::new(false),
+            fewer: Notify::new(),
+        });
+        let reaping = Rc::clone(&agent);
+        tokio::task::spawn_local(async move { reaping.reaper.run(children).await });
+        Ok(agent)
+    }
+
+    /// Holds a conversation on `stream`, in a task of its own.
+    pub fn accept(self: &Rc<Self>, stream: Stream) {
+        let agent = Rc::clone(self);
+        agent.connections.update(|count| count + 1);
+        tokio::task::spawn_local(async move {
+            conversation::serve(&agent, stream).await;
+            agent.connections.update(|count| count - 1);
+            agent.fewer.notify_waiters();
+        });
+    }
+
+    /// Waits until one more connection may be accepted.
+    pub(crate) async fn room(&self) {
+        self.wait_until(|agent| agent.connections.get() < MAX_CONNECTIONS)
+            .await;
+    }
+
+    /// Waits until no connection is open.
+    pub(crate) async fn quiet(&self) {
+        self.wait_until(|agent| agent.connections.get() == 0).await;
+    }
+
+    /// Waits until there is no session.
+    pub(crate) async fn idle(&self) {
+        self.wait_until(|agent| agent.sessions.borrow().is_empty())
+            .await;
+    }
+
+    /// Waits until something ended that held memory and descriptors.
+    pub(crate) async fn fewer(&self) {
+        self.fewer.notified().await;
+    }
+
+    async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
+        loop {
+            let fewer = self.fewer.notified();
+            if done(self) {
+                return;
+            }
+            fewer.await;
+        }
+    }
+
+    /// Starts a command.
+    pub(crate) fn open_session(&self, request: &ExecRequest) -> Result<OpenSession<'_>, NoSession> {
+        let refuse = |kind, message: String| Err(NoSession::Refused(Refusal { kind, message }));
+        if self.closing.get() {
+            let message = "the guest is shutting down".to_owned();
+            return refuse(RefusalKind::ShuttingDown, message);
+        }
+        if self.sessions.borrow().len() >= MAX_SESSIONS {
+            let message = format!("{MAX_SESSIONS} commands run already; wait for one to end");
+            return refuse(RefusalKind::TooManySessions, message);
+        }
+        let child = exec::start(request, &self.defaults).map_err(NoSession::Failed)?;
+        let id = self.last_id.get() + 1;
+        self.last_id.set(id);
+        let session = Rc::new(Session::new(id, child, &self.reaper));
+        self.sessions.borrow_mut().insert(id, Rc::clone(&session));
+        Ok(OpenSession {
+            agent: self,
+            id,
+            session,
+        })
+    }
+
+    /// From now on no session is opened.
+    pub(crate) fn close(&self) {
+        self.closing.set(true);
+    }
+
+    /// Tells every session to end: as the user's terminal would by hanging up, as an
+    /// operator would otherwise.
+    pub(crate) fn terminate_sessions(&self) {
+        for session in self.sessions.borrow().values() {
+            session.signal(libc::SIGTERM);
+            if session.has_terminal() {
+                // Interactive shells ignore SIGTERM.
+                session.signal(libc::SIGHUP);
+            }
+            // A stopped process acts on neither.
+            session.signal(libc::SIGCONT);
+        }
+    }
+
+    /// Ends every session now.
+    pub(crate) fn kill_sessions(&self) {
+        for session in self.sessions.borrow().values() {
+            session.kill();
+        }
+    }
+}
+
+/// A session in the agent's table for as long as somebody has to do with it.
+#[derive(Debug)]
+pub(crate) struct OpenSession<'a> {
+    agent: &'a Agent,
+    id: u64,
+    pub(crate) session: Rc<Session>,
+}
+
+impl Drop for OpenSession<'_> {
+    fn drop(&mut self) {
+        self.agent.sessions.borrow_mut().remove(&self.id);
+        self.agent.fewer.notify_waiters();
+    }
+}

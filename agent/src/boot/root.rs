@@ -1,0 +1,228 @@
+//! Finding the root file system's disk and mounting it.
+
+use std::fs::{File, read_to_string};
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::Path;
+use std::time::Duration;
+
+use msb_protocol::{BootRequest, BootStage, Root};
+use rustix::fs::{Mode, mkdir};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount as mount_call};
+use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use tokio::time::timeout;
+
+use super::BootError;
+use super::switch::NEW_ROOT;
+use crate::stream::{READ_MAX, Stream};
+
+/// The disk that becomes the root when nobody says.
+const DEFAULT_DEVICE: &str = "/dev/vda";
+
+/// How long a disk may take to appear. Those that are there at start-up were found before
+/// PID 1 began; this is for one that is slower.
+pub(super) const APPEARS: Duration = Duration::from_secs(10);
+
+/// The kernel's group of uevents (the other, 2, is udev's).
+const KERNEL_EVENTS: u32 = 1;
+
+/// What is booted when nobody says.
+pub(super) fn default_request() -> BootRequest {
+    let root = if is_disk(Path::new(DEFAULT_DEVICE)) {
+        Root::Disk {
+            device: DEFAULT_DEVICE.to_owned(),
+            fstype: None,
+            read_only: is_read_only(DEFAULT_DEVICE),
+        }
+    } else {
+        Root::Initramfs
+    };
+    BootRequest {
+        root,
+        hostname: None,
+        env: Vec::new(),
+    }
+}
+
+/// Mounts `device` where the new root is prepared.
+pub(super) async fn mount(
+    device: &str,
+    fstype: Option<&str>,
+    read_only: bool,
+    patience: Duration,
+) -> Result<(), BootError> {
+    let disk = Path::new(device);
+    if !device.starts_with("/dev/") {
+        return Err(BootError::of(
+            BootStage::Root,
+            format!("the root disk {device:?} is not the path of a device, as /dev/vda is"),
+        ));
+    }
+    match timeout(patience, appears(disk)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            return Err(BootError::new(
+                BootStage::Root,
+                "waiting for the disk",
+                error,
+            ));
+        }
+        Err(_elapsed) => {
+            return Err(BootError::of(
+                BootStage::Root,
+                format!("the root disk {device} did not appear; is it attached to the machine?"),
+            ));
+        }
+    }
+    match mkdir(NEW_ROOT, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(BootError::new(BootStage::Root, NEW_ROOT, error)),
+    }
+    let flags = if read_only {
+        MountFlags::RDONLY
+    } else {
+        MountFlags::empty()
+    };
+    let candidates = match fstype {
+        Some(fstype) => vec![fstype.to_owned()],
+        None => in_likely_order(known_file_systems(), magic(disk)),
+    };
+    let mut refusals = Vec::new();
+    for fstype in &candidates {
+        match mount_call(device, NEW_ROOT, fstype.as_str(), flags, None) {
+            Ok(()) => return Ok(()),
+            // Not one of these; the next may know it.
+            Err(Errno::INVAL) if fstype_is_guessed(&candidates) => refusals.push(fstype.clone()),
+            Err(error) => {
+                let access = if read_only { "" } else { " for writing" };
+                return Err(BootError::new(
+                    BootStage::Root,
+                    format!("mounting {device} as {fstype}{access}"),
+                    error,
+                ));
+            }
+        }
+    }
+    Err(BootError::of(
+        BootStage::Root,
+        format!(
+            "there is no file system on {device} that this kernel knows ({})",
+            refusals.join(", ")
+        ),
+    ))
+}
+
+fn fstype_is_guessed(candidates: &[String]) -> bool {
+    candidates.len() > 1
+}
+
+/// Waits until `disk` is a block device. The kernel tells of new devices after it has made
+/// their nodes, so looking again at each such event misses nothing.
+async fn appears(disk: &Path) -> std::io::Result<()> {
+    if is_disk(disk) {
+        return Ok(());
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let events = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        flags,
+        Some(KOBJECT_UEVENT),
+    )?;
+    bind(&events, &SocketAddrNetlink::new(0, KERNEL_EVENTS))?;
+    let events = Stream::reader(events)?;
+    while !is_disk(disk) {
+        match events.read(READ_MAX, |_event| ()).await {
+            Ok(()) => {}
+            // Events were lost: there were some.
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn is_disk(path: &Path) -> bool {
+    path.metadata()
+        .is_ok_and(|data| data.file_type().is_block_device())
+}
+
+/// Whether the kernel says that the disk cannot be written to.
+fn is_read_only(device: &str) -> bool {
+    let name = device.trim_start_matches("/dev/");
+    read_to_string(format!("/sys/class/block/{name}/ro")).is_ok_and(|flag| flag.trim() == "1")
+}
+
+/// File systems of this kernel that live on a disk.
+fn known_file_systems() -> Vec<String> {
+    let list = read_to_string("/proc/filesystems").unwrap_or_default();
+    list.lines()
+        .filter_map(|line| line.strip_prefix('\t'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What the disk's superblock looks like. A kernel that is asked to mount the wrong kind
+/// complains on the console; this saves that, and decides nothing.
+fn magic(disk: &Path) -> Option<&'static str> {
+    let mut start = [0; 2048];
+    File::open(disk).ok()?.read_exact_at(&mut start, 0).ok()?;
+    let at = |offset: usize, expected: &[u8]| {
+        start
+            .get(offset..)
+            .is_some_and(|bytes| bytes.starts_with(expected))
+    };
+    if at(0x438, &[0x53, 0xef]) {
+        Some("ext4")
+    } else if at(0x400, &[0xe2, 0xe1, 0xf5, 0xe0]) {
+        Some("erofs")
+    } else if at(0, b"hsqs") {
+        Some("squashfs")
+    } else if at(0, b"XFSB") {
+        Some("xfs")
+    } else {
+        None
+    }
+}
+
+fn in_likely_order(mut known: Vec<String>, likely: Option<&str>) -> Vec<String> {
+    if let Some(likely) = likely {
+        // Stable: the rest stays in the kernel's order. ext4 also mounts ext2 and ext3.
+        known.sort_by_key(|name| name != likely);
+    }
+    known
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_likely_file_system_is_tried_first_and_the_others_after_it() {
+        let known = || vec!["ext3".to_owned(), "erofs".to_owned(), "ext4".to_owned()];
+        assert_eq!(
+            in_likely_order(known(), Some("ext4")),
+            ["ext4", "ext3", "erofs"]
+        );
+        assert_eq!(in_likely_order(known(), Some("xfs")), known());
+        assert_eq!(in_likely_order(known(), None), known());
+    }
+
+    #[test]
+    fn superblocks_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        let with = |offset: usize, bytes: &[u8]| {
+            let mut disk = vec![0; 4096];
+            disk[offset..offset + bytes.len()].copy_from_slice(bytes);
+            std::fs::write(&path, disk).unwrap();
+            magic(&path)
+        };
+        assert_eq!(with(0x438, &[0x53, 0xef]), Some("ext4"));
+        assert_eq!(with(0x400, &[0xe2, 0xe1, 0xf5, 0xe0]), Some("erofs"));
+        assert_eq!(with(0, &[]), None);
+        std::fs::write(&path, b"short").unwrap();
+        assert_eq!(magic(&path), None);
+    }
+}

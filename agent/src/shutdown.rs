@@ -1,0 +1,168 @@
+//! The orderly end: every process, then the file systems, then the power.
+
+use std::fs::read_to_string;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::fs::sync;
+use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
+use rustix::system::{RebootCommand, reboot};
+use tokio::select;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use crate::agent::Agent;
+use crate::log;
+use crate::reaper::Remaining;
+use crate::sys::signal::kill;
+
+/// What processes get when nobody says how long they have.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
+
+/// How long killed processes may take to be gone: they may be in the middle of I/O.
+const REAP: Duration = Duration::from_secs(5);
+
+/// How long the last messages of sessions may take.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// The most mounts that are taken apart one by one.
+const MOUNTS_MAX: usize = 4096;
+
+/// Whether the guest is to end, and when patience does.
+#[derive(Debug)]
+pub struct Order {
+    deadline: watch::Sender<Option<Instant>>,
+}
+
+impl Default for Order {
+    fn default() -> Self {
+        Self {
+            deadline: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Order {
+    /// Ends the guest, leaving its processes `grace` from now. A second order can only
+    /// make that shorter.
+    pub fn give(&self, grace: Duration) {
+        let wanted = Instant::now().checked_add(grace);
+        self.deadline.send_if_modified(|deadline| {
+            let sooner = match (*deadline, wanted) {
+                (None, _) => true,
+                (Some(before), Some(now)) => now < before,
+                (Some(_), None) => false,
+            };
+            if sooner {
+                *deadline = wanted.or_else(|| Some(Instant::now() + DEFAULT_GRACE));
+            }
+            sooner
+        });
+    }
+
+    /// Waits for the first order.
+    pub async fn given(&self) {
+        let mut deadline = self.deadline.subscribe();
+        // Fails only if the sender is gone, which is `self`.
+        let _ = deadline.wait_for(Option::is_some).await;
+    }
+
+    /// Waits until patience ends, however often that moves.
+    async fn due(&self) {
+        let mut deadline = self.deadline.subscribe();
+        loop {
+            let Some(instant) = *deadline.borrow_and_update() else {
+                self.given().await;
+                continue;
+            };
+            select! {
+                () = sleep_until(instant) => return,
+                _ = deadline.changed() => {}
+            }
+        }
+    }
+}
+
+/// Ends all sessions and, if `everyone`, all other processes too: politely until `order`'s
+/// patience ends, then not. No session is opened from here on.
+pub async fn end_processes(agent: &Rc<Agent>, order: &Order, everyone: bool) {
+    agent.close();
+    agent.terminate_sessions();
+    if everyone {
+        // Fails if there is nobody, which is what is wanted.
+        let _ = kill(-1, libc::SIGTERM);
+        let _ = kill(-1, libc::SIGCONT);
+    }
+    select! {
+        () = gone(agent, everyone) => {}
+        () = order.due() => {
+            agent.kill_sessions();
+            if everyone {
+                let _ = kill(-1, libc::SIGKILL);
+            }
+            if timeout(REAP, gone(agent, everyone)).await.is_err() {
+                log::error("some processes could not be ended");
+            }
+        }
+    }
+    let _ = timeout(FLUSH, agent.quiet()).await;
+}
+
+/// Waits until there is nobody left to wait for.
+async fn gone(agent: &Agent, everyone: bool) {
+    let processes = async {
+        while everyone && agent.reaper.collect() == Remaining::Some {
+            agent.reaper.round().await;
+        }
+    };
+    // A session may end a little after its process; one whose viewer does not read its
+    // last output may not end at all.
+    let sessions = async {
+        let patience = Instant::now() + FLUSH;
+        if everyone {
+            let _ = timeout_at(patience, agent.idle()).await;
+        } else {
+            agent.idle().await;
+        }
+    };
+    processes.await;
+    sessions.await;
+}
+
+/// Writes everything back, unmounts what can be, and turns the machine off.
+pub fn power_off() -> ! {
+    sync();
+    unmount_all();
+    sync();
+    if let Err(error) = reboot(RebootCommand::PowerOff) {
+        log::error(&format!("the machine cannot be powered off: {error}"));
+    }
+    // PID 1 may not end. There is nothing left to do but to let the host take the power.
+    loop {
+        rustix::event::pause();
+    }
+}
+
+/// The innermost first; the root cannot go, but it can be made read-only.
+fn unmount_all() {
+    let mounts = read_to_string("/proc/self/mounts").unwrap_or_default();
+    let points: Vec<_> = mounts
+        .lines()
+        .take(MOUNTS_MAX)
+        .filter_map(|line| line.split(' ').nth(1))
+        .collect();
+    for point in points.iter().rev() {
+        let keep = ["/", "/dev", "/proc", "/sys"];
+        if !keep.contains(point) && !point.contains('\\') {
+            // Busy mounts stay; what they hold was synced.
+            let _ = unmount(Path::new(point), UnmountFlags::NOFOLLOW);
+        }
+    }
+    let flags = MountFlags::RDONLY;
+    if let Err(error) = mount_remount("/", flags, c"")
+        && error != rustix::io::Errno::BUSY
+    {
+        log::info(&format!("the root was left writable: {error}"));
+    }
+}
