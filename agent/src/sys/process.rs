@@ -163,8 +163,24 @@ fn prepare(command: &Command, streams: Streams<'_>) -> Result<(), (Step, Errno)>
     }
     // After the change of user, so that a directory closed to them is closed here too.
     rustix::process::chdir(command.cwd.as_c_str()).map_err(at(Step::Cwd))?;
+    keep_only_streams();
     signal::restore_defaults();
     Ok(())
+}
+
+/// Marks every descriptor but the standard streams to be closed by `execve`. The agent opens
+/// its own that way already; this is for what it was itself started with.
+fn keep_only_streams() {
+    // SAFETY: with this flag the call closes nothing and touches no memory. A kernel without
+    // it (before 5.11) says so, and then the descriptors are as they were opened.
+    unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
 }
 
 /// Tries each candidate as `execvp(3)` does; returns why none of them ran.

@@ -1,0 +1,222 @@
+//! An agent on a thread of this process, and a client that talks to it.
+//!
+//! The agent waits for every child of the process, so there is one for all tests of a
+//! file, and no test may start a process by itself. The process is a subreaper, so that
+//! orphans come to the agent as they do to PID 1.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use bytes::Bytes;
+use msb_agent::{Agent, Defaults, Stream};
+use msb_protocol::*;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+
+/// Far more than anything here takes; a test that would hang fails instead.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+static AGENT: LazyLock<mpsc::UnboundedSender<OwnedFd>> = LazyLock::new(|| {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+    let (connect, mut connections) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async move {
+            let defaults = Defaults {
+                env: vec![("FROM_BOOT".to_owned(), "boot".to_owned())],
+                open_files: None,
+            };
+            let agent = Agent::start(defaults).unwrap();
+            while let Some(fd) = connections.recv().await {
+                agent.accept(Stream::new(fd).unwrap());
+            }
+        });
+    });
+    connect
+});
+
+/// A connection to the agent, with nothing said yet.
+pub fn connect() -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(PATIENCE)).unwrap();
+    ours.set_write_timeout(Some(PATIENCE)).unwrap();
+    AGENT.send(theirs.into()).unwrap();
+    ours
+}
+
+/// A client that speaks the protocol.
+pub struct Client {
+    stream: UnixStream,
+    decoder: Decoder,
+}
+
+/// What a command did, from its start to its end.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub pid: Option<u32>,
+    pub session: Option<u64>,
+    pub stdin_closed: bool,
+    pub exit: Option<Exit>,
+    pub failed: Option<ExecFailure>,
+    pub refused: Option<Refusal>,
+}
+
+impl Seen {
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+}
+
+impl Client {
+    /// A connection on which both sides have greeted.
+    pub fn new() -> Self {
+        let mut client = Self {
+            stream: connect(),
+            decoder: Decoder::new(),
+        };
+        client.send(&HostMessage::Hello(Hello::ours()));
+        assert_eq!(client.receive(), GuestMessage::Hello(Hello::ours()));
+        client
+    }
+
+    /// A connection on which `request` was made.
+    pub fn exec(request: ExecRequest) -> Self {
+        let mut client = Self::new();
+        client.send(&HostMessage::Exec(request));
+        client
+    }
+
+    pub fn send(&mut self, message: &HostMessage) {
+        let mut frame = Vec::new();
+        encode(message, &mut frame).unwrap();
+        self.stream.write_all(&frame).unwrap();
+    }
+
+    pub fn signal(&mut self, signal: i32) {
+        self.send(&HostMessage::Signal(signal));
+    }
+
+    pub fn input(&mut self, bytes: &[u8]) {
+        self.send(&HostMessage::Stdin(Bytes::copy_from_slice(bytes)));
+    }
+
+    /// The next message; `None` at the end.
+    pub fn next(&mut self) -> Option<GuestMessage> {
+        loop {
+            if let Some(message) = self.decoder.next_message().unwrap() {
+                return Some(message);
+            }
+            let mut buffer = [0; 65536];
+            let count = match self.stream.read(&mut buffer) {
+                Ok(count) => count,
+                // The agent closed with something of ours unread.
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
+                // SIGCHLD, which a read with a timeout is not resumed after.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => panic!("the agent says nothing: {error}"),
+            };
+            if count == 0 {
+                self.decoder.finish().unwrap();
+                return None;
+            }
+            self.decoder.feed(&buffer[..count]);
+        }
+    }
+
+    pub fn receive(&mut self) -> GuestMessage {
+        self.next().expect("the agent closed the connection")
+    }
+
+    /// Reads until the command runs.
+    pub fn started(&mut self) -> u32 {
+        match self.receive() {
+            GuestMessage::Started { pid, .. } => pid,
+            other => panic!("not started: {other:?}"),
+        }
+    }
+
+    /// Reads until standard output has said `marker`.
+    pub fn until(&mut self, marker: &str) -> String {
+        let mut text = String::new();
+        while !text.contains(marker) {
+            match self.receive() {
+                GuestMessage::Stdout(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
+                GuestMessage::Started { .. } | GuestMessage::StdinConsumed(_) => {}
+                other => panic!("{other:?} after {text:?}"),
+            }
+        }
+        text
+    }
+
+    /// Reads to the end of the conversation.
+    pub fn finish(&mut self) -> Seen {
+        let mut seen = Seen::default();
+        while let Some(message) = self.next() {
+            assert!(
+                seen.exit.is_none() && seen.failed.is_none() && seen.refused.is_none(),
+                "{message:?} after the last message"
+            );
+            match message {
+                GuestMessage::Started { pid, session } => {
+                    seen.pid = Some(pid);
+                    seen.session = Some(session);
+                }
+                GuestMessage::Stdout(bytes) => seen.stdout.extend(bytes),
+                GuestMessage::Stderr(bytes) => seen.stderr.extend(bytes),
+                GuestMessage::StdinConsumed(_) => {}
+                GuestMessage::StdinClosed => seen.stdin_closed = true,
+                GuestMessage::Exited(exit) => seen.exit = Some(exit),
+                GuestMessage::ExecFailed(failure) => seen.failed = Some(failure),
+                GuestMessage::Refused(refusal) => seen.refused = Some(refusal),
+                other => panic!("{other:?} has no place here"),
+            }
+        }
+        seen
+    }
+
+    /// The connection itself, for what the protocol does not foresee.
+    pub fn stream(&mut self) -> &mut UnixStream {
+        &mut self.stream
+    }
+}
+
+/// A request to run `program`.
+pub fn request(program: &str, args: &[&str]) -> ExecRequest {
+    ExecRequest {
+        program: program.to_owned(),
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        env: Vec::new(),
+        cwd: None,
+        user: None,
+        stdin: Stdin::Null,
+        terminal: None,
+        limits: Vec::new(),
+    }
+}
+
+/// A request to run `script` in a shell.
+pub fn shell(script: &str) -> ExecRequest {
+    request("sh", &["-c", script])
+}
+
+/// Runs something that needs no input.
+pub fn run(request: ExecRequest) -> Seen {
+    Client::exec(request).finish()
+}
+
+/// Why something cannot be run.
+pub fn failure(request: ExecRequest) -> ExecFailure {
+    let seen = run(request);
+    assert_eq!(seen.pid, None, "{seen:?}");
+    seen.failed.expect("a failure")
+}
