@@ -173,3 +173,6 @@ impl Queue {
         self.spare = chain.into_segments();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,12 @@ impl Vsock {
         }
     }
 
+    /// How long a handshake, an answer or an end may take.
+    #[cfg(test)]
+    pub(super) fn set_patience(&mut self, patience: Duration) {
+        self.muxer.set_patience(patience);
+    }
+
     /// Watches the listener exactly while a socket from it would have a place.
     fn watch_listener(&mut self, reg: &mut dyn Register) -> io::Result<()> {
         let Some(listener) = &self.listener else {

@@ -67,6 +67,8 @@ pub(super) struct Muxer {
     line: VecDeque<usize>,
     resets: VecDeque<Header>,
     next_host_port: u32,
+    /// [`PATIENCE`], except in tests.
+    patience: Duration,
 }
 
 fn socket_tag(slot: usize) -> Tag {
@@ -88,15 +90,23 @@ impl Muxer {
             line: VecDeque::new(),
             resets: VecDeque::new(),
             next_host_port: FIRST_HOST_PORT,
+            patience: PATIENCE,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     /// Forgets all connections; their sockets are closed. Host ports go on from where they were, so
     /// that a packet of an old connection cannot meet a new one.
     pub(super) fn clear(&mut self) {
-        let next_host_port = self.next_host_port;
-        *self = Self::new(self.cid);
-        self.next_host_port = next_host_port;
+        *self = Self {
+            next_host_port: self.next_host_port,
+            patience: self.patience,
+            ..Self::new(self.cid)
+        };
     }
 
     /// Whether another socket can be accepted.
@@ -122,7 +132,7 @@ impl Muxer {
         let greeting = Greeting {
             stream,
             handshake: Handshake::new(),
-            deadline: Instant::now() + PATIENCE,
+            deadline: Instant::now() + self.patience,
         };
         let registered = reg
             .add(
@@ -130,7 +140,7 @@ impl Muxer {
                 Interest::READABLE,
                 socket_tag(slot),
             )
-            .and_then(|()| reg.arm(timer_tag(slot), PATIENCE));
+            .and_then(|()| reg.arm(timer_tag(slot), self.patience));
         self.put(slot, Slot::Greeting(greeting));
         match registered {
             Ok(()) => self.listen_to(slot, reg),
@@ -192,10 +202,10 @@ impl Muxer {
         let ports = Ports { guest, host };
         let mut connection = Connection::from_host(greeting.stream, ports);
         connection.watch = Some(Interest::READABLE);
-        connection.deadline = Some(Instant::now() + PATIENCE);
+        connection.deadline = Some(Instant::now() + self.patience);
         *place = Slot::Connection(connection);
         self.by_ports.insert(ports, slot);
-        if reg.arm(timer_tag(slot), PATIENCE).is_err() {
+        if reg.arm(timer_tag(slot), self.patience).is_err() {
             return self.drop_connection(slot, false, reg);
         }
         self.settle(slot, reg);
@@ -364,9 +374,9 @@ impl Muxer {
             connection.queued = false;
             let written = connection.emit(self.cid, mem, chain)?;
             if connection.is_closing() && connection.deadline.is_none() {
-                connection.deadline = Some(Instant::now() + PATIENCE);
+                connection.deadline = Some(Instant::now() + self.patience);
                 // Without the timer the slot stays taken until the guest confirms.
-                let _ = reg.arm(timer_tag(slot), PATIENCE);
+                let _ = reg.arm(timer_tag(slot), self.patience);
             }
             self.settle(slot, reg);
             if written.is_some() {

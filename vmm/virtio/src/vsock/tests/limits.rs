@@ -1,6 +1,7 @@
 //! Many connections, slow ends, and waits that must not spin.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use super::super::muxer::MAX_SLOTS;
 use super::guest::Guest;
@@ -205,4 +206,51 @@ fn small_messages_change_nothing_in_the_event_loop() {
         assert_eq!(server.read(&mut [0; 8]).unwrap(), 4);
     }
     assert_eq!(guest.harness.events.changes(), changes);
+}
+
+#[test]
+fn a_program_that_never_finishes_its_line_is_given_up() {
+    let mut guest = Guest::new();
+    guest.harness.device.set_patience(Duration::ZERO);
+    let mut program = guest.dial_silently();
+    guest.settle();
+    assert_eq!(program.read(&mut [0]).unwrap(), 0);
+    guest.nothing_is_left();
+}
+
+#[test]
+fn a_guest_that_never_answers_is_given_up() {
+    let mut guest = Guest::new();
+    let mut program = guest.dial_silently();
+    guest.settle();
+    guest.harness.device.set_patience(Duration::ZERO);
+    program.write_all(b"CONNECT 5\n").unwrap();
+    assert_eq!(guest.next().op, OP_REQUEST);
+    assert_eq!(guest.next().op, OP_RST);
+    assert_eq!(program.read(&mut [0]).unwrap(), 0);
+    // Not even the first line's timer is left.
+    guest.nothing_is_left();
+}
+
+#[test]
+fn a_guest_that_never_confirms_the_end_is_forgotten_in_silence() {
+    let mut guest = Guest::new();
+    guest.harness.device.set_patience(Duration::ZERO);
+    let (_, mut server) = guest.connect(5, 6);
+    server.write_all(b"last").unwrap();
+    drop(server);
+    assert_eq!(guest.next_data().1, b"last");
+    assert_eq!(guest.next().flags, SHUTDOWN_BOTH);
+    guest.nothing_is_left();
+}
+
+#[test]
+fn an_established_connection_has_no_deadline() {
+    let mut guest = Guest::new();
+    let _program = guest.dial(5);
+    let request = guest.next();
+    assert_eq!(guest.harness.events.timers(), 1);
+    guest.reply(&request, OP_RESPONSE, b"");
+    guest.settle();
+    assert_eq!(guest.harness.events.timers(), 0);
 }
