@@ -9,14 +9,22 @@ mod apt;
 mod cache;
 mod cargo;
 mod cpio;
+mod demo;
+mod fuzz;
 mod guest;
+mod install;
 mod kvm;
 mod paths;
 mod proc;
 mod progress;
+mod setup;
+mod soak;
 mod sys;
+mod test;
+mod tidy;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -31,6 +39,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Install the Debian packages that are missing
+    Setup,
     /// Build the guest's kernel and initramfs, and print where they are
     Guest(guest::Options),
     /// Run a command where /dev/kvm is real: here, or in a nested machine
@@ -41,8 +51,27 @@ enum Task {
         #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
+    /// Run the demo: a sandbox, from nothing
+    Demo(demo::Options),
+    /// Run the checks, the unit tests and the end-to-end tests
+    Test(test::Options),
+    /// Check the rules that no compiler checks
+    Tidy,
+    /// Run a long test that looks for what builds up
+    Soak(soak::Options),
+    /// Fuzz one target
+    Fuzz(fuzz::Options),
+    /// Install programs, kernel and initramfs where the library finds them
+    Install(install::Options),
     #[command(hide = true)]
     KvmRunner,
+    #[command(hide = true)]
+    RunSuite {
+        #[arg(required = true)]
+        binaries: Vec<PathBuf>,
+        #[arg(last = true)]
+        names: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -57,8 +86,16 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
+        Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Guest(options) => guest::main(&options).map(|()| ExitCode::SUCCESS),
         Task::Kvm { options, command } => kvm::main(&options, command),
+        Task::Demo(options) => demo::main(&options),
+        Task::Test(options) => test::main(&options),
+        Task::Tidy => tidy::main().map(|()| ExitCode::SUCCESS),
+        Task::Soak(options) => soak::main(&options),
+        Task::Fuzz(options) => fuzz::main(&options),
+        Task::Install(options) => install::main(&options).map(|()| ExitCode::SUCCESS),
         Task::KvmRunner => kvm::runner::main().map(|()| ExitCode::SUCCESS),
+        Task::RunSuite { binaries, names } => test::suite::main(&binaries, &names),
     }
 }

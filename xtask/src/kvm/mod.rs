@@ -155,3 +155,17 @@ impl Call {
         command
     }
 }
+
+/// Where a command that runs there finds this very program.
+pub(crate) fn own_program(options: &Options) -> Result<std::path::PathBuf> {
+    if !options.nested && probe::probe().is_good() {
+        std::env::current_exe().context("cannot find our own program")
+    } else {
+        Ok(std::path::PathBuf::from(runner::OWN_PROGRAM))
+    }
+}
+
+/// Whether an error of [`run`] is a crash of the nested machine's own kernel.
+pub(crate) fn is_machine_crash(error: &anyhow::Error) -> bool {
+    error.to_string().contains("Kernel panic")
+}

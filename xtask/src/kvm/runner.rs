@@ -28,6 +28,8 @@ use crate::sys;
 
 /// The device node of the machine's only serial port is `vport<device>p<port>`.
 const PORT: &str = "vport";
+/// Where the machine's init puts this program.
+pub(super) const OWN_PROGRAM: &str = "/run/xtask";
 /// How long the port may take to appear.
 const PORT_DEADLINE: Duration = Duration::from_secs(60);
 

@@ -1,0 +1,82 @@
+//! `cargo xtask soak NAME`: long runs that look for what builds up: leaks, leftovers, rare races.
+//!
+//! A soak is one of the end-to-end tests that is marked `#[ignore]`, because it takes as long as it
+//! is given; it reads how long from `MSB_SOAK_SECONDS`.
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::guest::Guest;
+use crate::kvm::{self, Call};
+use crate::{cargo, paths, proc, setup};
+
+/// How much longer than the soak itself the machine may live.
+const MARGIN: Duration = Duration::from_secs(300);
+
+/// Options of `soak`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Which soak; without it, those that there are
+    name: Option<String>,
+    /// How long to run
+    #[arg(long, value_name = "N", default_value_t = 600,
+          value_parser = clap::value_parser!(u64).range(1..=86_400 * 7))]
+    seconds: u64,
+}
+
+/// Runs one soak where KVM is real.
+pub(crate) fn main(options: &Options) -> Result<ExitCode> {
+    setup::run()?;
+    let mut tests = cargo::executables(
+        Command::new(paths::cargo())
+            .current_dir(paths::workspace())
+            .args(["test", "--release", "--no-run", "--package", "msb-tests"]),
+    )?;
+    tests.retain(|executable| executable.test);
+    let mut soaks = Vec::new();
+    for test in tests {
+        let list = proc::text(Command::new(&test.path).args(["--list", "--ignored"]))?;
+        soaks.extend(names(&list).map(|name| (name, test.path.clone())));
+    }
+    let known: Vec<&str> = soaks.iter().map(|(name, _)| name.as_str()).collect();
+    let Some(wanted) = &options.name else {
+        if known.is_empty() {
+            eprintln!("there is no soak yet: no end-to-end test is marked #[ignore]");
+        }
+        known.iter().for_each(|name| println!("{name}"));
+        return Ok(ExitCode::SUCCESS);
+    };
+    let Some((name, program)) = soaks.iter().find(|(name, _)| name == wanted) else {
+        bail!("no soak {wanted:?}; there are: {}", known.join(", "));
+    };
+
+    let guest = Guest::build()?;
+    let programs = cargo::host_programs()?;
+    let argv = [program.as_os_str(), name.as_ref(), "--exact".as_ref(), "--ignored".as_ref()];
+    let mut call = Call::here(argv.iter().map(Into::into).collect())?;
+    call.argv.push("--nocapture".into());
+    call.set("MSB_SOAK_SECONDS", options.seconds.to_string());
+    for (name, path) in guest.env().into_iter().chain(cargo::host_env(&programs)?) {
+        call.set(name, path);
+    }
+    let limit = Duration::from_secs(options.seconds) + MARGIN;
+    let outcome = kvm::run(&kvm::Options::with_timeout(limit), call);
+    Ok(outcome.context("the soak could not run")?.into_exit_code())
+}
+
+/// The test names in a harness's `--list`.
+fn names(list: &str) -> impl Iterator<Item = String> {
+    list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_are_read_from_a_list() {
+        let list = "a::b: test\nc: benchmark\nd: test\n\n2 tests, 1 benchmark\n";
+        assert_eq!(super::names(list).collect::<Vec<_>>(), ["a::b", "d"]);
+    }
+}
