@@ -10,7 +10,11 @@ use crate::proc;
 
 /// The version of a package that apt would fetch now, or `None` when it knows no such package.
 pub(crate) fn candidate(package: &str) -> Result<Option<String>> {
-    let policy = proc::text(Command::new("apt-cache").args(["policy", package]).env("LC_ALL", "C"))?;
+    let policy = proc::text(
+        Command::new("apt-cache")
+            .args(["policy", package])
+            .env("LC_ALL", "C"),
+    )?;
     Ok(parse_candidate(&policy))
 }
 
@@ -24,8 +28,11 @@ fn parse_candidate(policy: &str) -> Option<String> {
 
 /// The first package that a metapackage depends on and whose name begins so.
 pub(crate) fn dependency(package: &str, prefix: &str) -> Result<Option<String>> {
-    let depends =
-        proc::text(Command::new("apt-cache").args(["depends", package]).env("LC_ALL", "C"))?;
+    let depends = proc::text(
+        Command::new("apt-cache")
+            .args(["depends", package])
+            .env("LC_ALL", "C"),
+    )?;
     Ok(parse_dependency(&depends, prefix))
 }
 

@@ -77,7 +77,8 @@ impl Kind {
             .with_context(|| format!("cannot open {}", path.display()))?;
         if file.try_lock().is_err() {
             eprintln!("waiting for another build that holds {}", path.display());
-            file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+            file.lock()
+                .with_context(|| format!("cannot lock {}", path.display()))?;
         }
         Ok(file)
     }
@@ -118,7 +119,8 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     std::io::Write::write_all(&mut file, bytes)
         .and_then(|()| file.as_file().sync_all())
         .with_context(|| format!("cannot write {}", path.display()))?;
-    file.persist(path).with_context(|| format!("cannot rename to {}", path.display()))?;
+    file.persist(path)
+        .with_context(|| format!("cannot rename to {}", path.display()))?;
     Ok(())
 }
 
@@ -136,13 +138,17 @@ mod tests {
     #[test]
     fn artefact_is_made_once_and_failure_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let kind = Kind { dir: dir.path().to_path_buf() };
+        let kind = Kind {
+            dir: dir.path().to_path_buf(),
+        };
         assert!(kind.get_or_make("k", |_| anyhow::bail!("no")).is_err());
         assert!(kind.get("k").is_none());
         let made = kind
             .get_or_make("k", |dir| Ok(fs::write(dir.join("f"), "1")?))
             .unwrap();
-        let again = kind.get_or_make("k", |_| anyhow::bail!("made twice")).unwrap();
+        let again = kind
+            .get_or_make("k", |_| anyhow::bail!("made twice"))
+            .unwrap();
         assert_eq!(made, again);
         assert_eq!(fs::read(again.join("f")).unwrap(), b"1");
     }
@@ -150,7 +156,9 @@ mod tests {
     #[test]
     fn leftovers_of_killed_builders_go() {
         let dir = tempfile::tempdir().unwrap();
-        let kind = Kind { dir: dir.path().to_path_buf() };
+        let kind = Kind {
+            dir: dir.path().to_path_buf(),
+        };
         fs::create_dir(dir.path().join(".tmp-dead")).unwrap();
         kind.get_or_make("k", |_| Ok(())).unwrap();
         assert!(!dir.path().join(".tmp-dead").exists());

@@ -59,14 +59,17 @@ pub(crate) fn host_programs() -> Result<Vec<Executable>> {
 
 /// The variables by which the library finds the host's programs.
 pub(crate) fn host_env(programs: &[Executable]) -> Result<Vec<(&'static str, PathBuf)>> {
-    [("MSB_RUNTIME_PATH", "msb-runtime"), ("MSB_VMM_PATH", "msb-vmm")]
-        .into_iter()
-        .map(|(variable, name)| {
-            let program = programs
-                .iter()
-                .find(|program| program.name == name)
-                .with_context(|| format!("the workspace builds no program `{name}`"))?;
-            Ok((variable, program.path.clone()))
-        })
-        .collect()
+    [
+        ("MSB_RUNTIME_PATH", "msb-runtime"),
+        ("MSB_VMM_PATH", "msb-vmm"),
+    ]
+    .into_iter()
+    .map(|(variable, name)| {
+        let program = programs
+            .iter()
+            .find(|program| program.name == name)
+            .with_context(|| format!("the workspace builds no program `{name}`"))?;
+        Ok((variable, program.path.clone()))
+    })
+    .collect()
 }

@@ -17,19 +17,25 @@ pub(crate) struct Archive {
 impl Archive {
     /// A directory, 0755.
     pub(crate) fn dir(&mut self, name: &str) -> io::Result<()> {
-        let builder = Builder::new(name).mode(0o755).set_mode_file_type(ModeFileType::Directory);
+        let builder = Builder::new(name)
+            .mode(0o755)
+            .set_mode_file_type(ModeFileType::Directory);
         self.add(builder, &[])
     }
 
     /// A regular file that may be executed.
     pub(crate) fn executable(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
-        let builder = Builder::new(name).mode(0o755).set_mode_file_type(ModeFileType::Regular);
+        let builder = Builder::new(name)
+            .mode(0o755)
+            .set_mode_file_type(ModeFileType::Regular);
         self.add(builder, content)
     }
 
     /// A symbolic link.
     pub(crate) fn symlink(&mut self, name: &str, to: &str) -> io::Result<()> {
-        let builder = Builder::new(name).mode(0o777).set_mode_file_type(ModeFileType::Symlink);
+        let builder = Builder::new(name)
+            .mode(0o777)
+            .set_mode_file_type(ModeFileType::Symlink);
         self.add(builder, to.as_bytes())
     }
 

@@ -59,7 +59,14 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let built = cargo::executables(
         Command::new(paths::cargo())
             .current_dir(paths::workspace())
-            .args(["build", "--release", "--package", "microsandbox", "--example", "demo"]),
+            .args([
+                "build",
+                "--release",
+                "--package",
+                "microsandbox",
+                "--example",
+                "demo",
+            ]),
     )?;
     let demo = built
         .into_iter()
@@ -96,8 +103,12 @@ mod tests {
     fn the_examples_options_are_passed_on() {
         assert!(args(&[]).is_empty());
         assert_eq!(
-            args(&["--memory", "512", "--cpus", "2", "--disk", "a b", "--", "sh", "-c", "--x"]),
-            ["--cpus", "2", "--memory", "512", "--disk", "a b", "--", "sh", "-c", "--x"]
+            args(&[
+                "--memory", "512", "--cpus", "2", "--disk", "a b", "--", "sh", "-c", "--x"
+            ]),
+            [
+                "--cpus", "2", "--memory", "512", "--disk", "a b", "--", "sh", "-c", "--x"
+            ]
         );
     }
 }

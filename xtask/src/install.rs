@@ -67,14 +67,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("home");
         private_dir(&home).unwrap();
-        assert_eq!(fs::metadata(&home).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&home).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         let (from, to) = (dir.path().join("from"), home.join("to"));
         for text in ["one", "two"] {
             fs::write(&from, text).unwrap();
             put(&from, &to, 0o755).unwrap();
             assert_eq!(fs::read_to_string(&to).unwrap(), text);
         }
-        assert_eq!(fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(
+            fs::metadata(&to).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
         assert_eq!(fs::read_dir(&home).unwrap().count(), 1);
     }
 }

@@ -3,13 +3,17 @@
 //! It sets up a host, builds what a sandbox boots, finds or makes a real KVM, and runs the tests,
 //! the demo and the benchmarks there. It depends on none of the project's crates: it builds them
 //! with cargo and runs what comes out.
-#![allow(clippy::print_stdout, reason = "a command-line tool talks on standard output")]
+#![allow(
+    clippy::print_stdout,
+    reason = "a command-line tool talks on standard output"
+)]
 
 mod apt;
 mod cache;
 mod cargo;
 mod cpio;
 mod demo;
+mod doctor;
 mod fuzz;
 mod guest;
 mod install;
@@ -31,7 +35,12 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(name = "xtask", bin_name = "cargo xtask", about, arg_required_else_help = true)]
+#[command(
+    name = "xtask",
+    bin_name = "cargo xtask",
+    about,
+    arg_required_else_help = true
+)]
 struct Cli {
     #[command(subcommand)]
     task: Task,
@@ -51,6 +60,8 @@ enum Task {
         #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
         command: Vec<OsString>,
     },
+    /// Say what this host can do, and what to do about what it cannot
+    Doctor,
     /// Run the demo: a sandbox, from nothing
     Demo(demo::Options),
     /// Run the checks, the unit tests and the end-to-end tests
@@ -89,6 +100,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Guest(options) => guest::main(&options).map(|()| ExitCode::SUCCESS),
         Task::Kvm { options, command } => kvm::main(&options, command),
+        Task::Doctor => Ok(doctor::main()),
         Task::Demo(options) => demo::main(&options),
         Task::Test(options) => test::main(&options),
         Task::Tidy => tidy::main().map(|()| ExitCode::SUCCESS),

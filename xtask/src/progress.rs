@@ -36,7 +36,14 @@ impl Progress {
             eprintln!("{what} ...");
         }
         let now = Instant::now();
-        Self { what: what.to_owned(), total, done: 0, bar, started: now, logged: now }
+        Self {
+            what: what.to_owned(),
+            total,
+            done: 0,
+            bar,
+            started: now,
+            logged: now,
+        }
     }
 
     /// One more part is done. More parts than were estimated are fine.
@@ -57,6 +64,10 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        eprintln!("{}: {:.0} s", self.what, self.started.elapsed().as_secs_f64());
+        eprintln!(
+            "{}: {:.0} s",
+            self.what,
+            self.started.elapsed().as_secs_f64()
+        );
     }
 }

@@ -11,8 +11,19 @@ use crate::{kvm, proc};
 
 /// For the guest kernel and the root disks of tests.
 const BUILD: [&str; 13] = [
-    "bc", "bison", "cpio", "e2fsprogs", "flex", "gcc", "libelf-dev", "libssl-dev", "make",
-    "binutils", "xz-utils", "busybox-static", "libc6-dev",
+    "bc",
+    "bison",
+    "cpio",
+    "e2fsprogs",
+    "flex",
+    "gcc",
+    "libelf-dev",
+    "libssl-dev",
+    "make",
+    "binutils",
+    "xz-utils",
+    "busybox-static",
+    "libc6-dev",
 ];
 /// For the nested machine, where the host has no good KVM of its own.
 const NESTED: [&str; 1] = ["qemu-system-x86"];
@@ -63,12 +74,17 @@ fn missing(wanted: &[&str]) -> Result<Vec<String>> {
         .stderr(Stdio::null())
         .output()
         .context("cannot start dpkg-query")?;
-    Ok(not_installed(wanted, &String::from_utf8_lossy(&output.stdout)))
+    Ok(not_installed(
+        wanted,
+        &String::from_utf8_lossy(&output.stdout),
+    ))
 }
 
 fn not_installed(wanted: &[&str], answer: &str) -> Vec<String> {
-    let installed: Vec<&str> =
-        answer.lines().filter_map(|line| line.strip_suffix(" installed")).collect();
+    let installed: Vec<&str> = answer
+        .lines()
+        .filter_map(|line| line.strip_suffix(" installed"))
+        .collect();
     wanted
         .iter()
         .filter(|package| !installed.contains(package))
@@ -91,7 +107,10 @@ fn install(packages: &[String]) -> Result<()> {
     let apt = |args: &[&str]| {
         let mut words = prefix.iter().chain(&["apt-get"]).chain(args);
         let mut command = Command::new(words.next().unwrap_or(&"apt-get"));
-        command.args(words).env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
+        command
+            .args(words)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(Stdio::null());
         command
     };
     proc::run(&mut apt(&["update", "-qq"]))?;
@@ -117,7 +136,10 @@ mod tests {
     #[test]
     fn removed_and_unknown_packages_are_missing() {
         let answer = "bc installed\nflex config-files\n";
-        assert_eq!(not_installed(&["bc", "flex", "gcc"], answer), ["flex", "gcc"]);
+        assert_eq!(
+            not_installed(&["bc", "flex", "gcc"], answer),
+            ["flex", "gcc"]
+        );
         assert!(not_installed(&["bc"], answer).is_empty());
     }
 }

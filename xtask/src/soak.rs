@@ -55,7 +55,12 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
 
     let guest = Guest::build()?;
     let programs = cargo::host_programs()?;
-    let argv = [program.as_os_str(), name.as_ref(), "--exact".as_ref(), "--ignored".as_ref()];
+    let argv = [
+        program.as_os_str(),
+        name.as_ref(),
+        "--exact".as_ref(),
+        "--ignored".as_ref(),
+    ];
     let mut call = Call::here(argv.iter().map(Into::into).collect())?;
     call.argv.push("--nocapture".into());
     call.set("MSB_SOAK_SECONDS", options.seconds.to_string());
@@ -69,7 +74,9 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
 
 /// The test names in a harness's `--list`.
 fn names(list: &str) -> impl Iterator<Item = String> {
-    list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned)
+    list.lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! The few system calls that have no safe wrapper in the crates we use.
-#![expect(unsafe_code, reason = "raw system calls and what runs between fork and exec")]
+#![expect(
+    unsafe_code,
+    reason = "raw system calls and what runs between fork and exec"
+)]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -38,7 +41,10 @@ pub(crate) fn kill_all() {
 }
 
 /// Gives the terminal's foreground to a process group; works from the background too.
-pub(crate) fn set_foreground(terminal: BorrowedFd<'_>, group: rustix::process::Pid) -> io::Result<()> {
+pub(crate) fn set_foreground(
+    terminal: BorrowedFd<'_>,
+    group: rustix::process::Pid,
+) -> io::Result<()> {
     let mut block = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: sigemptyset initializes the set that it is given.
@@ -66,5 +72,9 @@ pub(crate) fn landlock_abi() -> io::Result<i64> {
             LANDLOCK_CREATE_RULESET_VERSION,
         )
     };
-    if abi < 0 { Err(io::Error::last_os_error()) } else { Ok(abi) }
+    if abi < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(abi)
+    }
 }

@@ -53,7 +53,11 @@ fn build_agent() -> Result<PathBuf> {
         .arg("--target-dir")
         .arg(paths::target().join("agent"));
     let built = cargo::executables(&mut command)?;
-    let agent = built.into_iter().next().context("cargo built no agent executable")?.path;
+    let agent = built
+        .into_iter()
+        .next()
+        .context("cargo built no agent executable")?
+        .path;
     proc::text(Command::new("readelf").arg("-lW").arg(&agent)).and_then(|headers| {
         anyhow::ensure!(
             !headers.contains("INTERP"),

@@ -46,7 +46,11 @@ mod tests {
         let text = "# a comment\nCONFIG_A=y\n\n# CONFIG_B is not set\nCONFIG_C=\"x=y\"\n";
         assert_eq!(
             parse(text),
-            [("CONFIG_A", "y"), ("CONFIG_B", "n"), ("CONFIG_C", "\"x=y\"")]
+            [
+                ("CONFIG_A", "y"),
+                ("CONFIG_B", "n"),
+                ("CONFIG_C", "\"x=y\"")
+            ]
         );
     }
 
@@ -56,14 +60,19 @@ mod tests {
         let config = "CONFIG_B=y\nCONFIG_C=4\n# CONFIG_D is not set\n";
         assert_eq!(
             unmet(fragment, config),
-            ["CONFIG_A: asked for y, got n", "CONFIG_B: asked for n, got y"]
+            [
+                "CONFIG_A: asked for y, got n",
+                "CONFIG_B: asked for n, got y"
+            ]
         );
     }
 
     #[test]
     fn our_fragment_has_no_option_twice() {
-        let mut names: Vec<_> =
-            parse(super::super::kernel::FRAGMENT).into_iter().map(|(name, _)| name).collect();
+        let mut names: Vec<_> = parse(super::super::kernel::FRAGMENT)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

@@ -37,12 +37,21 @@ pub(crate) fn build(update: bool) -> Result<PathBuf> {
 /// The kernel in the cache, if a build has put it there.
 pub(crate) fn cached() -> Result<Option<PathBuf>> {
     let kind = cache::Kind::open("kernel")?;
-    let Ok(version) = fs::read_to_string(kind.dir().join(VERSION_NOTE)) else { return Ok(None) };
-    Ok(kind.get(&key(version.trim())).map(|dir| dir.join("vmlinux")))
+    let Ok(version) = fs::read_to_string(kind.dir().join(VERSION_NOTE)) else {
+        return Ok(None);
+    };
+    Ok(kind
+        .get(&key(version.trim()))
+        .map(|dir| dir.join("vmlinux")))
 }
 
 fn key(version: &str) -> String {
-    cache::key(&[RECIPE.as_bytes(), PACKAGE.as_bytes(), version.as_bytes(), FRAGMENT.as_bytes()])
+    cache::key(&[
+        RECIPE.as_bytes(),
+        PACKAGE.as_bytes(),
+        version.as_bytes(),
+        FRAGMENT.as_bytes(),
+    ])
 }
 
 fn source_version(kind: &cache::Kind, update: bool) -> Result<String> {
@@ -63,7 +72,9 @@ fn source_version(kind: &cache::Kind, update: bool) -> Result<String> {
 }
 
 fn make(version: &str, made: &Path) -> Result<()> {
-    let scratch = made.parent().context("the build has no scratch directory")?;
+    let scratch = made
+        .parent()
+        .context("the build has no scratch directory")?;
     let source = unpack_source(version, scratch)?;
     let fragment = scratch.join("fragment");
     fs::write(&fragment, FRAGMENT)?;
@@ -78,13 +89,19 @@ fn make(version: &str, made: &Path) -> Result<()> {
 
     let jobs = thread::available_parallelism().map_or(1, usize::from);
     let mut progress = Progress::new(&format!("building the guest kernel {version}"), USUAL_LINES);
-    proc::lines(kernel_make(&source).arg(format!("-j{jobs}")).arg("vmlinux"), |_| progress.step())?;
+    proc::lines(
+        kernel_make(&source).arg(format!("-j{jobs}")).arg("vmlinux"),
+        |_| progress.step(),
+    )?;
     progress.finish();
     check_config(&source)?;
 
     // Symbols go; the notes stay, for the PVH entry point is one of them.
     proc::output(
-        Command::new("strip").arg("-o").arg(made.join("vmlinux")).arg(source.join("vmlinux")),
+        Command::new("strip")
+            .arg("-o")
+            .arg(made.join("vmlinux"))
+            .arg(source.join("vmlinux")),
     )?;
     fs::copy(source.join(".config"), made.join("config"))?;
     fs::write(made.join("version"), version)?;

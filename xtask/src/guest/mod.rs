@@ -33,12 +33,18 @@ pub(crate) struct Guest {
 impl Guest {
     /// Finds both in the cache, or builds them.
     pub(crate) fn build() -> Result<Self> {
-        Ok(Self { kernel: kernel::build(false)?, initramfs: initramfs::build()? })
+        Ok(Self {
+            kernel: kernel::build(false)?,
+            initramfs: initramfs::build()?,
+        })
     }
 
     /// The variables by which the library, the tests and the example find them.
     pub(crate) fn env(&self) -> [(&'static str, PathBuf); 2] {
-        [("MSB_KERNEL_PATH", self.kernel.clone()), ("MSB_INITRAMFS_PATH", self.initramfs.clone())]
+        [
+            ("MSB_KERNEL_PATH", self.kernel.clone()),
+            ("MSB_INITRAMFS_PATH", self.initramfs.clone()),
+        ]
     }
 }
 

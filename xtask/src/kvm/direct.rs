@@ -5,8 +5,8 @@
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
-use std::process::{Child, ExitStatus};
 use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,8 +27,8 @@ enum Event {
 pub(super) fn run(call: &Call, timeout: Duration) -> Result<Outcome> {
     let deadline = Instant::now() + timeout;
     let (events, receiver) = mpsc::sync_channel(16);
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT])
-        .context("cannot watch for signals")?;
+    let mut signals =
+        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]).context("cannot watch for signals")?;
 
     let mut command = call.command();
     sys::bind_child(&mut command, Vec::new());

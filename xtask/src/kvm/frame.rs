@@ -121,7 +121,13 @@ impl Frame {
 
     fn decode(kind: u8, body: Vec<u8>) -> io::Result<Self> {
         let number = |bytes: &[u8]| bytes.try_into().map(i32::from_le_bytes).map_err(invalid);
-        let empty = |frame| if body.is_empty() { Ok(frame) } else { Err(invalid("body too long")) };
+        let empty = |frame| {
+            if body.is_empty() {
+                Ok(frame)
+            } else {
+                Err(invalid("body too long"))
+            }
+        };
         match kind {
             1 => Call::decode(&body).map(Self::Start),
             2 => Ok(Self::Stdin(body)),
@@ -135,7 +141,9 @@ impl Frame {
             10 => number(&body).map(Self::Exited),
             11 => number(&body).map(Self::Killed),
             12 => {
-                let (errno, text) = body.split_first_chunk::<4>().ok_or_else(|| invalid("short"))?;
+                let (errno, text) = body
+                    .split_first_chunk::<4>()
+                    .ok_or_else(|| invalid("short"))?;
                 let text = String::from_utf8_lossy(text).into_owned();
                 Ok(Self::Failed(i32::from_le_bytes(*errno), text))
             }
@@ -168,8 +176,14 @@ impl Call {
             [body @ .., 0] => body,
             _ => return Err(invalid("a command does not end with zero")),
         };
-        let mut words = body.split(|byte| *byte == 0).map(|word| OsString::from_vec(word.to_vec()));
-        let mut next = || words.next().ok_or_else(|| invalid("a command is cut short"));
+        let mut words = body
+            .split(|byte| *byte == 0)
+            .map(|word| OsString::from_vec(word.to_vec()));
+        let mut next = || {
+            words
+                .next()
+                .ok_or_else(|| invalid("a command is cut short"))
+        };
         let cwd = next()?;
         let count: usize = next()?
             .to_str()
@@ -181,7 +195,9 @@ impl Call {
         }
         let mut env = Vec::new();
         while let Some(name) = words.next() {
-            let value = words.next().ok_or_else(|| invalid("a variable has no value"))?;
+            let value = words
+                .next()
+                .ok_or_else(|| invalid("a variable has no value"))?;
             env.push((name, value));
         }
         Ok(Self { argv, env, cwd })

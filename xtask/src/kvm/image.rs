@@ -18,7 +18,11 @@ const INIT: &str = include_str!("../../guest/nested-init.sh");
 /// Changes when the archive below does, beyond what is hashed anyway.
 const RECIPE: &str = "1: busybox, modules, init";
 const NOTE: &str = "package";
-const NEEDED: [&str; 3] = ["virt/lib/irqbypass", "arch/x86/kvm/kvm", "arch/x86/kvm/kvm-amd"];
+const NEEDED: [&str; 3] = [
+    "virt/lib/irqbypass",
+    "arch/x86/kvm/kvm",
+    "arch/x86/kvm/kvm-amd",
+];
 const WANTED: [&str; 6] = [
     "drivers/net/tun",
     "fs/overlayfs/overlay",
@@ -28,8 +32,20 @@ const WANTED: [&str; 6] = [
     "drivers/block/loop",
 ];
 const APPLETS: [&str; 14] = [
-    "sh", "mount", "umount", "insmod", "mkdir", "cp", "ln", "ip", "chmod", "chgrp", "chroot",
-    "hostname", "switch_root", "poweroff",
+    "sh",
+    "mount",
+    "umount",
+    "insmod",
+    "mkdir",
+    "cp",
+    "ln",
+    "ip",
+    "chmod",
+    "chgrp",
+    "chroot",
+    "hostname",
+    "switch_root",
+    "poweroff",
 ];
 
 /// Kernel and initramfs of the nested machine, in the cache.
@@ -45,10 +61,17 @@ impl Image {
         let kind = cache::Kind::open("nested")?;
         let busybox = busybox()?;
         let package = package(&kind)?;
-        let key =
-            cache::key(&[RECIPE.as_bytes(), package.as_bytes(), INIT.as_bytes(), &busybox]);
+        let key = cache::key(&[
+            RECIPE.as_bytes(),
+            package.as_bytes(),
+            INIT.as_bytes(),
+            &busybox,
+        ]);
         let dir = kind.get_or_make(&key, |made| make(&package, &busybox, made))?;
-        Ok(Self { kernel: dir.join("vmlinuz"), initramfs: dir.join("initramfs.cpio") })
+        Ok(Self {
+            kernel: dir.join("vmlinuz"),
+            initramfs: dir.join("initramfs.cpio"),
+        })
     }
 }
 
@@ -75,7 +98,10 @@ fn package(kind: &cache::Kind) -> Result<String> {
         None => {
             apt::refresh()?;
             find().with_context(|| {
-                format!("apt knows none of the kernel packages {}", METAPACKAGES.join(", "))
+                format!(
+                    "apt knows none of the kernel packages {}",
+                    METAPACKAGES.join(", ")
+                )
             })?
         }
     };
@@ -85,7 +111,10 @@ fn package(kind: &cache::Kind) -> Result<String> {
 
 fn make(package: &str, busybox: &[u8], made: &Path) -> Result<()> {
     let progress = Progress::new("preparing the nested machine", 1);
-    let scratch = made.parent().context("the build has no scratch directory")?.join("package");
+    let scratch = made
+        .parent()
+        .context("the build has no scratch directory")?
+        .join("package");
     fs::create_dir(&scratch)?;
     apt::unpack(package, &scratch)?;
 
@@ -136,7 +165,9 @@ fn module_content(modules: &Path, module: &str) -> Result<Option<Vec<u8>>> {
     }
     let packed = modules.join(format!("{module}.ko.xz"));
     if packed.exists() {
-        return Ok(Some(proc::output(Command::new("xz").arg("-dc").arg(packed))?));
+        return Ok(Some(proc::output(
+            Command::new("xz").arg("-dc").arg(packed),
+        )?));
     }
     Ok(None)
 }

@@ -44,8 +44,8 @@ impl Machine {
     pub(super) fn start(options: &Options) -> Result<(Self, UnixStream)> {
         let qemu_path = proc::find_on_path("qemu-system-x86_64")
             .context("QEMU is missing: run `cargo xtask setup` (package qemu-system-x86)")?;
-        let virtiofsd_path = find_virtiofsd()
-            .context("virtiofsd is missing: run `cargo xtask setup`")?;
+        let virtiofsd_path =
+            find_virtiofsd().context("virtiofsd is missing: run `cargo xtask setup`")?;
         let image = Image::build()?;
         let memory = match options.memory {
             Some(mib) => mib,
@@ -69,10 +69,17 @@ impl Machine {
         qemu_arguments(&mut qemu, options.cpus, memory);
         qemu.arg("-kernel").arg(&image.kernel);
         qemu.arg("-initrd").arg(fd_path(&initramfs));
-        qemu.arg("-chardev").arg(format!("socket,id=fs,path={}", fd_path(&fs_socket)));
-        qemu.arg("-chardev").arg(format!("socket,id=port,fd={}", qemu_port.as_raw_fd()));
-        qemu.stdin(Stdio::null()).stdout(log_writer.try_clone()?).stderr(log_writer);
-        sys::bind_child(&mut qemu, vec![initramfs.into(), fs_socket, qemu_port.into()]);
+        qemu.arg("-chardev")
+            .arg(format!("socket,id=fs,path={}", fd_path(&fs_socket)));
+        qemu.arg("-chardev")
+            .arg(format!("socket,id=port,fd={}", qemu_port.as_raw_fd()));
+        qemu.stdin(Stdio::null())
+            .stdout(log_writer.try_clone()?)
+            .stderr(log_writer);
+        sys::bind_child(
+            &mut qemu,
+            vec![initramfs.into(), fs_socket, qemu_port.into()],
+        );
         let spawned = qemu.spawn();
         drop(qemu); // and with it our copies of QEMU's descriptors
         let mut virtiofsd = virtiofsd;
@@ -87,7 +94,15 @@ impl Machine {
 
         let console = Arc::new(Mutex::new(VecDeque::new()));
         let reader = keep_tail(log, console.clone(), options.console);
-        Ok((Self { qemu, virtiofsd, console, reader: Some(reader) }, port))
+        Ok((
+            Self {
+                qemu,
+                virtiofsd,
+                console,
+                reader: Some(reader),
+            },
+            port,
+        ))
     }
 
     /// Ends the machine and returns the last lines that it or its makers wrote.
@@ -97,7 +112,9 @@ impl Machine {
             let _ = reader.join();
         }
         let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(console.make_contiguous()).trim().to_owned()
+        String::from_utf8_lossy(console.make_contiguous())
+            .trim()
+            .to_owned()
     }
 
     fn kill(&mut self) {
@@ -128,10 +145,22 @@ fn virtiofsd_command(path: &Path, listener: &OwnedFd) -> Command {
     let mut command = Command::new(path);
     command.arg(format!("--fd={}", listener.as_raw_fd()));
     if path.starts_with("/usr/lib/qemu") {
-        command.args(["-f", "-o", "source=/", "-o", "sandbox=chroot", "-o", "log_level=warn"]);
+        command.args([
+            "-f",
+            "-o",
+            "source=/",
+            "-o",
+            "sandbox=chroot",
+            "-o",
+            "log_level=warn",
+        ]);
         command.args(["-o", "cache=auto", "-o", "no_posix_lock", "-o", "no_flock"]);
     } else {
-        let sandbox = if rustix::process::geteuid().is_root() { "chroot" } else { "none" };
+        let sandbox = if rustix::process::geteuid().is_root() {
+            "chroot"
+        } else {
+            "none"
+        };
         command.args(["--shared-dir=/", "--cache=auto", "--log-level=warn"]);
         command.arg(format!("--sandbox={sandbox}"));
     }
@@ -142,12 +171,22 @@ fn qemu_arguments(qemu: &mut Command, cpus: u32, memory_mib: u64) {
     qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU]);
     qemu.arg("-smp").arg(cpus.to_string());
     qemu.arg("-m").arg(format!("{memory_mib}M"));
-    qemu.arg("-object")
-        .arg(format!("memory-backend-memfd,id=memory,size={memory_mib}M,share=on"));
+    qemu.arg("-object").arg(format!(
+        "memory-backend-memfd,id=memory,size={memory_mib}M,share=on"
+    ));
     qemu.args(["-numa", "node,memdev=memory"]);
-    qemu.args(["-no-reboot", "-nodefaults", "-no-user-config", "-display", "none"]);
+    qemu.args([
+        "-no-reboot",
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+    ]);
     qemu.args(["-serial", "stdio", "-monitor", "none"]);
-    qemu.args(["-device", "vhost-user-fs-pci,chardev=fs,tag=host,queue-size=1024"]);
+    qemu.args([
+        "-device",
+        "vhost-user-fs-pci,chardev=fs,tag=host,queue-size=1024",
+    ]);
     qemu.args(["-device", "virtio-serial-pci"]);
     qemu.args(["-device", "virtserialport,chardev=port,name=xtask"]);
     // The machine is a test bed on one person's host: it needs no defence against its own users.
@@ -197,7 +236,9 @@ fn available_mib() -> Result<u64> {
 }
 
 fn parse_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -210,7 +251,9 @@ fn keep_tail(
     thread::spawn(move || {
         let mut buffer = [0; 4096];
         while let Ok(count) = log.read(&mut buffer) {
-            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+                break;
+            };
             if echo {
                 let _ = std::io::stderr().write_all(bytes);
             }
@@ -237,7 +280,9 @@ mod tests {
     fn tail_keeps_the_end() {
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let text = [vec![b'a'; CONSOLE_TAIL], b"end".to_vec()].concat();
-        keep_tail(std::io::Cursor::new(text), tail.clone(), false).join().unwrap();
+        keep_tail(std::io::Cursor::new(text), tail.clone(), false)
+            .join()
+            .unwrap();
         let mut tail = tail.lock().unwrap();
         assert_eq!(tail.len(), CONSOLE_TAIL);
         assert!(tail.make_contiguous().ends_with(b"end"));

@@ -50,14 +50,23 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { timeout: 3600, memory: None, cpus: 2, nested: false, console: false }
+        Self {
+            timeout: 3600,
+            memory: None,
+            cpus: 2,
+            nested: false,
+            console: false,
+        }
     }
 }
 
 impl Options {
     /// The usual machine with another deadline.
     pub(crate) fn with_timeout(timeout: Duration) -> Self {
-        Self { timeout: timeout.as_secs().max(1), ..Self::default() }
+        Self {
+            timeout: timeout.as_secs().max(1),
+            ..Self::default()
+        }
     }
 
     fn timeout(&self) -> Duration {
@@ -101,7 +110,11 @@ impl Outcome {
 
     fn not_started(call: &Call, error: &std::io::Error) -> Self {
         let program = call.argv.first().cloned().unwrap_or_default();
-        let code = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
+        let code = if error.kind() == std::io::ErrorKind::NotFound {
+            127
+        } else {
+            126
+        };
         Self::NotStarted(code, format!("cannot start {}: {error}", program.display()))
     }
 }
@@ -109,7 +122,10 @@ impl Outcome {
 /// Dies of the signal, so that whoever waits for us sees what it would have seen of the command.
 fn die_of(signal: i32) -> ExitCode {
     // No core of ours: the command has written its own.
-    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    let none = rustix::process::Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     let _ = rustix::process::setrlimit(rustix::process::Resource::Core, none);
     let _ = signal_hook::low_level::emulate_default_handler(signal);
     if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
@@ -137,7 +153,11 @@ impl Call {
     /// A command with our own environment and working directory.
     pub(crate) fn here(argv: Vec<OsString>) -> Result<Self> {
         let cwd = std::env::current_dir().context("the working directory is gone")?;
-        Ok(Self { argv, env: std::env::vars_os().collect(), cwd: cwd.into_os_string() })
+        Ok(Self {
+            argv,
+            env: std::env::vars_os().collect(),
+            cwd: cwd.into_os_string(),
+        })
     }
 
     /// Sets a variable of the command's environment.
@@ -151,7 +171,11 @@ impl Call {
         let empty = OsString::new();
         let (program, args) = self.argv.split_first().unwrap_or((&empty, &[]));
         let mut command = std::process::Command::new(program);
-        command.args(args).env_clear().envs(self.env.iter().cloned()).current_dir(&self.cwd);
+        command
+            .args(args)
+            .env_clear()
+            .envs(self.env.iter().cloned())
+            .current_dir(&self.cwd);
         command
     }
 }

@@ -132,7 +132,11 @@ impl Tiny {
         unsafe { vm.set_user_memory_region(region) }.context("KVM takes no guest memory")?;
         let vcpu = vm.create_vcpu(0).context("KVM cannot make a processor")?;
         set_protected_mode(&vcpu)?;
-        Ok(Self { vcpu: std::cell::RefCell::new(vcpu), _vm: vm, _page: page })
+        Ok(Self {
+            vcpu: std::cell::RefCell::new(vcpu),
+            _vm: vm,
+            _page: page,
+        })
     }
 
     /// Runs the loop `turns` times.
@@ -176,7 +180,8 @@ fn set_protected_mode(vcpu: &VcpuFd) -> Result<()> {
     sregs.cs = flat(8, CODE_SEGMENT);
     let data = flat(16, DATA_SEGMENT);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);
-    vcpu.set_sregs(&sregs).context("KVM takes no special registers")
+    vcpu.set_sregs(&sregs)
+        .context("KVM takes no special registers")
 }
 
 /// Making a machine takes milliseconds, and a signal in between is no failure.
@@ -228,7 +233,9 @@ mod tests {
     fn only_the_flags_line_counts_and_only_whole_words() {
         assert!(has_virtualization("processor: 0\nflags\t\t: fpu svm sse\n"));
         assert!(has_virtualization("flags : vmx"));
-        assert!(!has_virtualization("flags : svm_lock vmxnet\nmodel name: svm\n"));
+        assert!(!has_virtualization(
+            "flags : svm_lock vmxnet\nmodel name: svm\n"
+        ));
         assert!(!has_virtualization(""));
     }
 }

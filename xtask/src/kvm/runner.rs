@@ -22,8 +22,8 @@ use rustix::fs::inotify;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use rustix::system::RebootCommand;
 
-use super::steady;
 use super::frame::{CHUNK, Call, Frame, STDIN_WINDOW, Stream};
+use super::steady;
 use crate::sys;
 
 /// The device node of the machine's only serial port is `vport<device>p<port>`.
@@ -63,7 +63,10 @@ fn serve() -> Result<()> {
             if !Path::new(&call.cwd).is_dir() {
                 text = format!("no working directory {} in the machine", call.cwd.display());
             }
-            link.send(&Frame::Failed(error.raw_os_error().unwrap_or(libc::EIO), text))?;
+            link.send(&Frame::Failed(
+                error.raw_os_error().unwrap_or(libc::EIO),
+                text,
+            ))?;
         }
     }
     // The host ends the machine now. If it does not, it is gone, and so is the port.
@@ -95,8 +98,12 @@ fn open_port() -> Result<File> {
 /// Puts the host's directory back when the working directory is one that a tmpfs hides.
 fn bring_back(call: &Call) {
     let cwd = Path::new(&call.cwd);
-    let Ok(relative) = cwd.strip_prefix("/") else { return };
-    let hidden = ["/tmp", "/run", "/dev/shm"].iter().any(|dir| cwd.starts_with(dir) && !cwd.exists());
+    let Ok(relative) = cwd.strip_prefix("/") else {
+        return;
+    };
+    let hidden = ["/tmp", "/run", "/dev/shm"]
+        .iter()
+        .any(|dir| cwd.starts_with(dir) && !cwd.exists());
     if hidden && std::fs::create_dir_all(cwd).is_ok() {
         let _ = rustix::mount::mount_bind(Path::new("/run/host").join(relative), cwd);
     }
@@ -119,10 +126,19 @@ fn run(mut child: Child, port: File, link: &Link) -> Result<()> {
         let link = link.clone();
         thread::spawn(move || feed(pipe, &queue, &link));
     }
-    let closed = [Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false))];
+    let closed = [
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    ];
     let pumps = [
-        child.stdout.take().map(|pipe| pump(pipe, Stream::Out, &closed[0], link)),
-        child.stderr.take().map(|pipe| pump(pipe, Stream::Err, &closed[1], link)),
+        child
+            .stdout
+            .take()
+            .map(|pipe| pump(pipe, Stream::Out, &closed[0], link)),
+        child
+            .stderr
+            .take()
+            .map(|pipe| pump(pipe, Stream::Err, &closed[1], link)),
     ];
     thread::spawn(move || obey(port, group, &stdin, &closed));
 
@@ -211,7 +227,10 @@ fn pump(
             if count == 0 || closed.load(Ordering::Relaxed) {
                 break;
             }
-            if link.send(&Frame::Output(stream, buffer[..count].to_vec())).is_err() {
+            if link
+                .send(&Frame::Output(stream, buffer[..count].to_vec()))
+                .is_err()
+            {
                 break;
             }
         }

@@ -46,7 +46,8 @@ pub(super) fn run(options: &Options, mut call: Call) -> Result<Outcome> {
         let left = deadline.saturating_duration_since(Instant::now());
         match receiver.recv_timeout(left) {
             Ok(Event::Ready) => {
-                link.send(&Frame::Start(call.clone())).context("cannot hand over the command")?;
+                link.send(&Frame::Start(call.clone()))
+                    .context("cannot hand over the command")?;
                 started = true;
                 send_stdin(link.clone())?;
             }
@@ -99,8 +100,9 @@ impl Link {
     fn allowance(&self) -> usize {
         let (window, changed) = &*self.window;
         let window = window.lock().unwrap_or_else(PoisonError::into_inner);
-        let window =
-            changed.wait_while(window, |left| *left == 0).unwrap_or_else(PoisonError::into_inner);
+        let window = changed
+            .wait_while(window, |left| *left == 0)
+            .unwrap_or_else(PoisonError::into_inner);
         (*window).min(CHUNK)
     }
 
@@ -193,7 +195,10 @@ struct Sink {
 
 impl Sink {
     fn new(file: File, stream: Stream) -> Self {
-        Self { file: Some(file), stream }
+        Self {
+            file: Some(file),
+            stream,
+        }
     }
 
     fn write(&mut self, bytes: &[u8], link: &Link) {
@@ -208,6 +213,8 @@ impl Sink {
 
 /// A standard stream without the library's buffer in between: what is written is out.
 fn unbuffered(fd: std::os::fd::BorrowedFd<'_>) -> Result<File> {
-    let fd = fd.try_clone_to_owned().context("a standard stream is closed")?;
+    let fd = fd
+        .try_clone_to_owned()
+        .context("a standard stream is closed")?;
     Ok(File::from(fd))
 }

@@ -16,8 +16,12 @@ pub(super) struct Steady {
 
 /// Makes one machine with local APICs and one without. Fails softly: it only makes things steadier.
 pub(super) fn hold() -> Steady {
-    let machines = [true, false].into_iter().filter_map(|apic| machine(apic).ok());
-    Steady { _machines: machines.collect() }
+    let machines = [true, false]
+        .into_iter()
+        .filter_map(|apic| machine(apic).ok());
+    Steady {
+        _machines: machines.collect(),
+    }
 }
 
 fn machine(apic: bool) -> Result<(VcpuFd, VmFd), kvm_ioctls::Error> {

@@ -54,7 +54,9 @@ fn find_deny() -> Result<Option<PathBuf>> {
         return Ok(None);
     }
     let mut install = Command::new(paths::cargo());
-    install.args(["install", "--locked", "--quiet", "cargo-deny", "--root"]).arg(&root);
+    install
+        .args(["install", "--locked", "--quiet", "cargo-deny", "--root"])
+        .arg(&root);
     proc::run(&mut install)?;
     Ok(Some(program))
 }

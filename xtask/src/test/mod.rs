@@ -111,7 +111,10 @@ fn suite_command(
     tests: &[Executable],
     names: &[String],
 ) -> Result<Vec<OsString>> {
-    let mut argv = vec![kvm::own_program(options)?.into_os_string(), "run-suite".into()];
+    let mut argv = vec![
+        kvm::own_program(options)?.into_os_string(),
+        "run-suite".into(),
+    ];
     argv.extend(tests.iter().map(|test| test.path.clone().into_os_string()));
     argv.push("--".into());
     argv.extend(names.iter().map(OsString::from));

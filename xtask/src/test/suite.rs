@@ -36,7 +36,11 @@ pub(crate) fn main(binaries: &[PathBuf], names: &[OsString]) -> Result<ExitCode>
         println!("no end-to-end test has such a name");
     }
     println!("{} passed, {} failed", total.passed, total.failed);
-    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn run(binary: &Path, names: &[OsString]) -> Result<Count> {
@@ -75,7 +79,11 @@ fn run(binary: &Path, names: &[OsString]) -> Result<Count> {
     let mut count = count.unwrap_or_default();
     if !status.success() && count.failed == 0 {
         // It died before it could say what failed.
-        let why = if late { "took too long".to_owned() } else { format!("ended with {status}") };
+        let why = if late {
+            "took too long".to_owned()
+        } else {
+            format!("ended with {status}")
+        };
         println!("test binary {} {why}", binary.display());
         count.failed = 1;
     }
@@ -90,7 +98,10 @@ fn parse_result(line: &str) -> Option<Count> {
             .find_map(|part| part.trim().strip_suffix(what))
             .and_then(|number| number.trim().parse().ok())
     };
-    Some(Count { passed: number("passed")?, failed: number("failed")? })
+    Some(Count {
+        passed: number("passed")?,
+        failed: number("failed")?,
+    })
 }
 
 #[cfg(test)]
@@ -101,7 +112,13 @@ mod tests {
     fn closing_lines_are_read() {
         let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; \
                     0 filtered out; finished in 1.25s";
-        assert_eq!(parse_result(line), Some(Count { passed: 12, failed: 3 }));
+        assert_eq!(
+            parse_result(line),
+            Some(Count {
+                passed: 12,
+                failed: 3
+            })
+        );
         let line = "test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured";
         assert_eq!(parse_result(line), Some(Count::default()));
         assert_eq!(parse_result("test boot ... ok"), None);
@@ -110,6 +127,12 @@ mod tests {
     #[test]
     fn a_binary_that_dies_counts_as_one_failure() {
         let count = run(Path::new("/bin/false"), &[]).unwrap();
-        assert_eq!(count, Count { passed: 0, failed: 1 });
+        assert_eq!(
+            count,
+            Count {
+                passed: 0,
+                failed: 1
+            }
+        );
     }
 }

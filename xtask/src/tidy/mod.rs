@@ -22,5 +22,9 @@ pub(crate) fn main() -> Result<()> {
         return Ok(());
     }
     wrong.sort();
-    bail!("{} things are not in order:\n  {}", wrong.len(), wrong.join("\n  "));
+    bail!(
+        "{} things are not in order:\n  {}",
+        wrong.len(),
+        wrong.join("\n  ")
+    );
 }

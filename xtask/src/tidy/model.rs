@@ -55,8 +55,12 @@ impl Model {
             .exec()
             .context("cargo metadata failed")?;
         let members: HashSet<&PackageId> = metadata.workspace_members.iter().collect();
-        let index: HashMap<&PackageId, usize> =
-            metadata.packages.iter().enumerate().map(|(i, package)| (&package.id, i)).collect();
+        let index: HashMap<&PackageId, usize> = metadata
+            .packages
+            .iter()
+            .enumerate()
+            .map(|(i, package)| (&package.id, i))
+            .collect();
         let mut packages: Vec<Package> = metadata
             .packages
             .iter()
@@ -67,20 +71,37 @@ impl Model {
                 ..Package::default()
             })
             .collect();
-        let resolve = metadata.resolve.as_ref().context("cargo resolved nothing")?;
+        let resolve = metadata
+            .resolve
+            .as_ref()
+            .context("cargo resolved nothing")?;
         for node in &resolve.nodes {
-            let from = *index.get(&node.id).context("cargo metadata names an unknown package")?;
+            let from = *index
+                .get(&node.id)
+                .context("cargo metadata names an unknown package")?;
             for dep in &node.deps {
-                let to = *index.get(&dep.pkg).context("cargo metadata names an unknown package")?;
-                let normal =
-                    dep.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal);
+                let to = *index
+                    .get(&dep.pkg)
+                    .context("cargo metadata names an unknown package")?;
+                let normal = dep
+                    .dep_kinds
+                    .iter()
+                    .any(|kind| kind.kind == DependencyKind::Normal);
                 let package = &mut packages[from];
-                if normal { package.links.push(to) } else { package.others.push(to) }
+                if normal {
+                    package.links.push(to)
+                } else {
+                    package.others.push(to)
+                }
             }
         }
 
         let mut manifests = Vec::new();
-        for package in metadata.packages.iter().filter(|package| members.contains(&package.id)) {
+        for package in metadata
+            .packages
+            .iter()
+            .filter(|package| members.contains(&package.id))
+        {
             let path = &package.manifest_path;
             let text = std::fs::read_to_string(path).with_context(|| path.to_string())?;
             let toml = text.parse().with_context(|| format!("{path} is no TOML"))?;
@@ -90,16 +111,29 @@ impl Model {
 
         // Tracked files, and those that would be with the next commit.
         let list = proc::text(Command::new("git").current_dir(&root).args([
-            "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.rs",
+            "ls-files",
+            "-z",
+            "--cached",
+            "--others",
+            "--exclude-standard",
+            "--",
+            "*.rs",
         ]))?;
         let mut sources = Vec::new();
         for path in list.split('\0').filter(|path| !path.is_empty()) {
             // A file that is deleted and not yet committed is listed, and gone.
             if let Ok(text) = std::fs::read_to_string(root.join(path)) {
-                sources.push(Source { path: path.to_owned(), text });
+                sources.push(Source {
+                    path: path.to_owned(),
+                    text,
+                });
             }
         }
-        Ok(Self { packages, manifests, sources })
+        Ok(Self {
+            packages,
+            manifests,
+            sources,
+        })
     }
 
     /// The workspace's own packages.
@@ -111,10 +145,15 @@ impl Model {
     pub(crate) fn linked(&self, package: &Package) -> Vec<(&Package, String)> {
         let mut seen = HashSet::new();
         let mut found = Vec::new();
-        let mut queue: Vec<(usize, String)> =
-            package.links.iter().map(|to| (*to, package.name.clone())).collect();
+        let mut queue: Vec<(usize, String)> = package
+            .links
+            .iter()
+            .map(|to| (*to, package.name.clone()))
+            .collect();
         while let Some((at, way)) = queue.pop() {
-            let Some(next) = self.packages.get(at).filter(|_| seen.insert(at)) else { continue };
+            let Some(next) = self.packages.get(at).filter(|_| seen.insert(at)) else {
+                continue;
+            };
             let way = format!("{way} -> {}", next.name);
             queue.extend(next.links.iter().map(|to| (*to, way.clone())));
             found.push((next, way));

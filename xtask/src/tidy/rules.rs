@@ -16,11 +16,24 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("msb-agent", &["msb-types", "msb-protocol"]),
     (
         "msb-runtime",
-        &["msb-types", "msb-protocol", "msb-vmapi", "msb-store", "msb-image"],
+        &[
+            "msb-types",
+            "msb-protocol",
+            "msb-vmapi",
+            "msb-store",
+            "msb-image",
+        ],
     ),
     (
         "microsandbox",
-        &["msb-types", "msb-protocol", "msb-vmapi", "msb-store", "msb-image", "msb-runtime"],
+        &[
+            "msb-types",
+            "msb-protocol",
+            "msb-vmapi",
+            "msb-store",
+            "msb-image",
+            "msb-runtime",
+        ],
     ),
     ("msb-tests", &["msb-types", "microsandbox"]),
     ("xtask", &[]),
@@ -30,7 +43,10 @@ const MAY_USE: [(&str, &[&str]); 12] = [
 const NEVER_SEES: [(&str, &[&str]); 5] = [
     ("msb-vmapi", &["tokio", "redb"]),
     ("msb-vmm", &["tokio", "redb", "microsandbox"]),
-    ("vmm-virtio", &["kvm-ioctls", "kvm-bindings", "tokio", "redb"]),
+    (
+        "vmm-virtio",
+        &["kvm-ioctls", "kvm-bindings", "tokio", "redb"],
+    ),
     ("msb-agent", &["redb", "microsandbox", "msb-runtime"]),
     ("msb-types", &["tokio", "redb", "rustix"]),
 ];
@@ -103,7 +119,10 @@ pub(super) fn unseen(model: &Model) -> Vec<String> {
         };
         for (other, way) in model.linked(package) {
             if banned.contains(&other.name.as_str()) {
-                wrong.push(format!("{} must never link {}: {way}", package.name, other.name));
+                wrong.push(format!(
+                    "{} must never link {}: {way}",
+                    package.name, other.name
+                ));
             }
         }
     }
@@ -113,8 +132,15 @@ pub(super) fn unseen(model: &Model) -> Vec<String> {
 /// One copy of each crate of the rust-vmm family.
 pub(super) fn single_copies(model: &Model) -> Vec<String> {
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for package in model.packages.iter().filter(|package| SINGLE.contains(&package.name.as_str())) {
-        versions.entry(&package.name).or_default().push(&package.version);
+    for package in model
+        .packages
+        .iter()
+        .filter(|package| SINGLE.contains(&package.name.as_str()))
+    {
+        versions
+            .entry(&package.name)
+            .or_default()
+            .push(&package.version);
     }
     versions
         .into_iter()
@@ -133,7 +159,10 @@ pub(super) fn versions(model: &Model) -> Vec<String> {
     const TABLES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
     let mut wrong = Vec::new();
     for manifest in &model.manifests {
-        let targets = manifest.toml.get("target").and_then(|targets| targets.as_table());
+        let targets = manifest
+            .toml
+            .get("target")
+            .and_then(|targets| targets.as_table());
         let tables = targets
             .into_iter()
             .flat_map(|targets| targets.values().filter_map(|target| target.as_table()))
@@ -166,15 +195,27 @@ pub(super) fn versions(model: &Model) -> Vec<String> {
 pub(super) fn length(source: &Source) -> Option<String> {
     let lines = source.text.lines().count();
     (lines > MAX_LINES).then(|| {
-        format!("{}: {lines} lines, more than {MAX_LINES}; split it by concept", source.path)
+        format!(
+            "{}: {lines} lines, more than {MAX_LINES}; split it by concept",
+            source.path
+        )
     })
 }
 
-/// Every file says first what it is about.
+/// Every file says first what it is about; crate attributes may stand before. The tests of a module
+/// in a file of their own are about that module.
 pub(super) fn header(source: &Source) -> Option<String> {
-    let first = source.text.lines().map(str::trim).find(|line| !line.is_empty());
-    (!first.is_some_and(|line| line.starts_with("//!")))
-        .then(|| format!("{}: begin with a `//!` header that says what it is about", source.path))
+    if source.path.ends_with("/tests.rs") {
+        return None;
+    }
+    let mut lines = source.text.lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty() && !line.starts_with("#!["));
+    (!first.is_some_and(|line| line.starts_with("//!"))).then(|| {
+        format!(
+            "{}: begin with a `//!` header that says what it is about",
+            source.path
+        )
+    })
 }
 
 /// Code that ships waits for events, not for time.
@@ -182,7 +223,9 @@ pub(super) fn sleeps(source: &Source) -> Option<String> {
     let path = &source.path;
     let shipped = SHIPPED.iter().any(|dir| path.starts_with(dir));
     let test = path.ends_with("/tests.rs")
-        || ["/tests/", "/examples/", "/testing/"].iter().any(|dir| path.contains(dir))
+        || ["/tests/", "/examples/", "/testing/"]
+            .iter()
+            .any(|dir| path.contains(dir))
         || path.ends_with("/testing.rs");
     if !shipped || test {
         return None;
@@ -196,6 +239,9 @@ pub(super) fn sleeps(source: &Source) -> Option<String> {
         .filter(|(_, line)| !line.trim_start().starts_with("//"))
         .find(|(_, line)| sleep.iter().any(|call| line.contains(call)))
         .map(|(number, _)| {
-            format!("{path}:{}: wait for an event with a deadline, do not sleep", number + 1)
+            format!(
+                "{path}:{}: wait for an event with a deadline, do not sleep",
+                number + 1
+            )
         })
 }
