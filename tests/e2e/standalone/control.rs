@@ -10,13 +10,15 @@ use rustix::net::{
     sockopt,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::Child;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout};
 
 use super::{KILLED, POWER_OFF, initramfs, kernel, vmm};
 
 struct Machine {
     child: Child,
+    /// Its console: closed, its output would have nowhere to go.
+    _console: Lines<BufReader<ChildStdout>>,
     control: OwnedFd,
 }
 
@@ -39,6 +41,7 @@ async fn boot(fixture: &Fixture, script: &str) -> Result<Machine> {
             return Ok(Machine {
                 child,
                 control: dial(&path)?,
+                _console: lines,
             });
         }
     }

@@ -26,7 +26,7 @@ async fn kernels() -> Result<()> {
     let fixture = Fixture::new()?;
     let file = fixture.path().join("kernel");
     refuses(&["--kernel", text(&file)], "kernel").await?;
-    refuses(&["--kernel", text(fixture.path())], "directory").await?;
+    refuses(&["--kernel", text(fixture.path())], "not a regular file").await?;
     fs::write(&file, "#!/bin/sh\n".repeat(1000))?;
     refuses(&["--kernel", text(&file)], "elf").await?;
     fs::write(&file, "")?;
@@ -78,7 +78,7 @@ async fn disks() -> Result<()> {
     };
     let path = fixture.path().join("disk");
     refuses_disk(&path, "disk").await?;
-    refuses_disk(fixture.path(), "directory").await?;
+    refuses_disk(fixture.path(), "not a regular file").await?;
     fs::write(&path, [0; 1000])?;
     refuses_disk(&path, "512").await?;
 
@@ -125,8 +125,16 @@ async fn configuration_and_sockets() -> Result<()> {
 
     let kernel = kernel()?;
     let long = format!("{}/{}", text(fixture.path()), "s".repeat(120));
-    refuses(&["--kernel", text(&kernel), "--vsock", &long], "too long").await?;
-    refuses(&["--kernel", text(&kernel), "--control", &long], "too long").await?;
+    refuses(
+        &["--kernel", text(&kernel), "--vsock", &long],
+        "at most 107",
+    )
+    .await?;
+    refuses(
+        &["--kernel", text(&kernel), "--control", &long],
+        "at most 107",
+    )
+    .await?;
     let left: Vec<_> = fs::read_dir(fixture.path())?
         .flatten()
         .map(|e| e.file_name())
