@@ -1,0 +1,333 @@
+//! The one place where a machine's description is judged.
+//!
+//! A [`VmConfig`] is what somebody asked for. [`Blueprint::new`] opens what it names, checks all of
+//! it against itself and against the host, and either refuses with an error that says what to do, or
+//! makes a [`Blueprint`]: a machine that can be built. Nothing after this looks for mistakes of the
+//! description again.
+//!
+//! Paths are opened first, and from then on are descriptors like those that were sent: there is one
+//! way for both. A refused description leaves nothing behind; sockets that were made are removed.
+
+mod error;
+mod files;
+mod lock;
+mod sockets;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+
+use msb_vmapi::{ConsoleTarget, DiskConfig, Source, VmConfig, VsockConfig};
+use vmm_virtio::block::{Block, BlockOptions};
+
+use crate::arch::x86_64::boot::{self, Module};
+use crate::arch::x86_64::kernel::KernelImage;
+use crate::arch::x86_64::layout;
+use crate::memory::{MIN_MEMORY, PAGE, RamLayout};
+
+pub use error::{BlueprintError, Part};
+use files::Files;
+pub use sockets::SocketFile;
+
+/// What a kernel is told when nobody says otherwise: the console, what to do at the end, and what
+/// not to spend time on because this machine does not have it.
+pub const DEFAULT_COMMAND_LINE: &str = "console=hvc0 reboot=k panic=-1 quiet tsc=reliable \
+     no_timer_check random.trust_cpu=on 8250.nr_uarts=0 i8042.noaux pci=off nomodule";
+
+/// The same, with a serial port as the console.
+const SERIAL_COMMAND_LINE: &str =
+    "console=ttyS0 reboot=k panic=-1 tsc=reliable no_timer_check random.trust_cpu=on pci=off";
+
+/// Slots that devices of every machine have: console and rng.
+const FIXED_DEVICES: usize = 2;
+/// Most disks of a machine: the slots that are left beside the fixed devices and vsock.
+pub const MAX_DISKS: usize = layout::SLOTS - FIXED_DEVICES - 1;
+
+/// The least context id that is a guest's.
+const MIN_GUEST_CID: u32 = 3;
+
+/// What the host can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Bytes of memory in all.
+    pub memory: u64,
+    /// Most vCPUs that KVM gives one machine.
+    pub max_vcpus: u32,
+}
+
+impl Host {
+    /// This host, with that many vCPUs.
+    pub fn with_vcpus(max_vcpus: u32) -> Self {
+        let info = rustix::system::sysinfo();
+        // `totalram` is a C long, 64 bits here.
+        let total = u64::from_ne_bytes(info.totalram.to_ne_bytes());
+        Self {
+            memory: total.saturating_mul(u64::from(info.mem_unit)),
+            max_vcpus,
+        }
+    }
+}
+
+/// A kernel that can be booted.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub(crate) file: File,
+    pub(crate) image: KernelImage,
+}
+
+/// An initramfs, and where it goes.
+#[derive(Debug)]
+pub(crate) struct Initrd {
+    pub(crate) file: File,
+    pub(crate) module: Module,
+}
+
+/// The vsock device's host side.
+#[derive(Debug)]
+pub(crate) struct VsockPart {
+    pub(crate) cid: u32,
+    pub(crate) listener: UnixListener,
+    /// Where the listener is, if it was made here.
+    pub(crate) path: Option<PathBuf>,
+}
+
+/// Where a console's bytes go and come from.
+#[derive(Debug)]
+pub(crate) enum ConsolePart {
+    /// Standard input and output.
+    Stdio,
+    /// Output only.
+    Output(OwnedFd),
+}
+
+/// A machine that can be built.
+#[derive(Debug)]
+pub struct Blueprint {
+    pub(crate) kernel: Kernel,
+    pub(crate) initrd: Option<Initrd>,
+    pub(crate) command_line: String,
+    pub(crate) cpus: u8,
+    pub(crate) ram: RamLayout,
+    pub(crate) disks: Vec<Block>,
+    pub(crate) vsock: Option<VsockPart>,
+    pub(crate) console: ConsolePart,
+    pub(crate) serial: Option<ConsolePart>,
+    pub(crate) control: Option<OwnedFd>,
+    /// Sockets made here; they are removed with the machine.
+    pub(crate) socket_files: Vec<SocketFile>,
+}
+
+impl Blueprint {
+    /// Opens and checks a machine. `descriptors` are those that the description refers to by number.
+    pub fn new(
+        config: VmConfig,
+        descriptors: Vec<OwnedFd>,
+        host: &Host,
+    ) -> Result<Self, BlueprintError> {
+        let mut files = Files::new(descriptors);
+        let cpus = check_cpus(config.cpus, host)?;
+        let ram = check_memory(config.memory.bytes(), host)?;
+        if config.console == ConsoleTarget::Stdio && config.serial == ConsoleTarget::Stdio {
+            return Err(BlueprintError::StdioTwice);
+        }
+        let has_serial = config.serial != ConsoleTarget::None;
+        let command_line = check_command_line(config.cmdline, has_serial)?;
+        let kernel = open_kernel(&mut files, config.kernel, &ram)?;
+        let initrd = config
+            .initrd
+            .map(|source| open_initrd(&mut files, source, &ram, &kernel.image))
+            .transpose()?;
+        if config.disk.len() > MAX_DISKS {
+            return Err(BlueprintError::TooManyDisks {
+                given: config.disk.len(),
+                max: MAX_DISKS,
+            });
+        }
+        let disks = config
+            .disk
+            .into_iter()
+            .map(|disk| open_disk(&mut files, disk))
+            .collect::<Result<_, _>>()?;
+        let console = match open_console(&mut files, config.console, Part::Console)? {
+            Some(console) => console,
+            None => ConsolePart::Output(files::null_sink()?),
+        };
+        let serial = open_console(&mut files, config.serial, Part::Serial)?;
+        // Sockets last: nothing that can fail comes after they were made, but other sockets.
+        let mut socket_files = Vec::new();
+        let vsock = config
+            .vsock
+            .map(|vsock| open_vsock(&mut files, vsock, &mut socket_files))
+            .transpose()?;
+        let control = config
+            .control
+            .map(|path| sockets::control(path, &mut socket_files))
+            .transpose()?;
+        Ok(Self {
+            kernel,
+            initrd,
+            command_line,
+            cpus,
+            ram,
+            disks,
+            vsock,
+            console,
+            serial,
+            control,
+            socket_files,
+        })
+    }
+}
+
+fn check_cpus(given: u32, host: &Host) -> Result<u8, BlueprintError> {
+    let max = host.max_vcpus.min(layout::MAX_CPUS);
+    match u8::try_from(given) {
+        Ok(cpus) if given > 0 && given <= max => Ok(cpus),
+        _ => Err(BlueprintError::Cpus { given, max }),
+    }
+}
+
+fn check_memory(given: u64, host: &Host) -> Result<RamLayout, BlueprintError> {
+    if given < MIN_MEMORY {
+        return Err(BlueprintError::MemoryTooSmall {
+            given,
+            min: MIN_MEMORY,
+        });
+    }
+    if given > host.memory {
+        return Err(BlueprintError::MemoryTooLarge {
+            given,
+            host: host.memory,
+        });
+    }
+    if !given.is_multiple_of(PAGE) {
+        return Err(BlueprintError::MemoryUnaligned { given });
+    }
+    Ok(RamLayout::new(given))
+}
+
+fn check_command_line(given: Option<String>, serial: bool) -> Result<String, BlueprintError> {
+    let line = given.unwrap_or_else(|| {
+        let default = if serial {
+            SERIAL_COMMAND_LINE
+        } else {
+            DEFAULT_COMMAND_LINE
+        };
+        default.to_owned()
+    });
+    if line.len() >= layout::COMMAND_LINE_MAX {
+        return Err(BlueprintError::CommandLineTooLong {
+            given: line.len(),
+            max: layout::COMMAND_LINE_MAX - 1,
+        });
+    }
+    if line.bytes().any(|byte| byte == 0) {
+        return Err(BlueprintError::CommandLineZero);
+    }
+    Ok(line)
+}
+
+fn open_kernel(
+    files: &mut Files,
+    source: Source,
+    ram: &RamLayout,
+) -> Result<Kernel, BlueprintError> {
+    let opened = files.read(source, Part::Kernel)?;
+    let image = KernelImage::parse(&opened.file).map_err(|source| BlueprintError::Kernel {
+        name: opened.name,
+        source,
+    })?;
+    if image.end() > ram.low().end() {
+        return Err(BlueprintError::MemoryBelowKernel {
+            given: ram.bytes(),
+            need: image.end(),
+        });
+    }
+    Ok(Kernel {
+        file: opened.file,
+        image,
+    })
+}
+
+fn open_initrd(
+    files: &mut Files,
+    source: Source,
+    ram: &RamLayout,
+    kernel: &KernelImage,
+) -> Result<Initrd, BlueprintError> {
+    let opened = files.read(source, Part::Initrd)?;
+    if opened.len == 0 {
+        return Err(BlueprintError::InitrdEmpty { name: opened.name });
+    }
+    let address = boot::place_initrd(ram, kernel.end(), opened.len).ok_or_else(|| {
+        BlueprintError::InitrdTooLarge {
+            name: opened.name,
+            len: opened.len,
+            room: ram.low().end().saturating_sub(kernel.end()),
+        }
+    })?;
+    Ok(Initrd {
+        file: opened.file,
+        module: Module {
+            address,
+            len: opened.len,
+        },
+    })
+}
+
+fn open_disk(files: &mut Files, disk: DiskConfig) -> Result<Block, BlueprintError> {
+    let (file, name) = files.disk(disk.path, disk.read_only)?;
+    lock::lock(&file, disk.read_only).map_err(|error| lock::explain(error, &name))?;
+    let options = BlockOptions {
+        read_only: disk.read_only,
+        id: disk.id.unwrap_or_default(),
+    };
+    Block::new(file, options).map_err(|source| BlueprintError::Disk { name, source })
+}
+
+fn open_console(
+    files: &mut Files,
+    target: ConsoleTarget,
+    part: Part,
+) -> Result<Option<ConsolePart>, BlueprintError> {
+    Ok(match target {
+        ConsoleTarget::None => None,
+        ConsoleTarget::Stdio => Some(ConsolePart::Stdio),
+        ConsoleTarget::File(source) => Some(ConsolePart::Output(files.append(source, part)?)),
+    })
+}
+
+fn open_vsock(
+    files: &mut Files,
+    vsock: VsockConfig,
+    made: &mut Vec<SocketFile>,
+) -> Result<VsockPart, BlueprintError> {
+    if vsock.cid < MIN_GUEST_CID {
+        return Err(BlueprintError::Cid { given: vsock.cid });
+    }
+    let (listener, path) = match vsock.socket {
+        Source::Path(path) => (sockets::stream(&path, made)?, Some(path)),
+        Source::Fd { fd } => {
+            let descriptor = files.descriptor(fd)?;
+            sockets::check_listening(descriptor.as_fd(), fd)?;
+            (UnixListener::from(descriptor), None)
+        }
+    };
+    listener
+        .set_nonblocking(true)
+        .map_err(|source| BlueprintError::Socket {
+            name: path
+                .as_ref()
+                .map_or("vsock".into(), |p| p.display().to_string()),
+            source,
+        })?;
+    Ok(VsockPart {
+        cid: vsock.cid,
+        listener,
+        path,
+    })
+}
+
+#[cfg(test)]
+mod tests;

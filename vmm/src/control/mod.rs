@@ -1,0 +1,9 @@
+//! The control socket: requests in, replies and events out.
+
+mod configure;
+mod server;
+mod socket;
+
+pub use configure::{ConfigureError, Configured, wait as wait_for_configure};
+pub use server::{Asked, Server};
+pub use socket::{Connection, ReceiveError};
