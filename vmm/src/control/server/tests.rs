@@ -1,6 +1,7 @@
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendFlags, SocketType, recvmsg, socketpair,
@@ -38,7 +39,10 @@ impl Fixture {
         self.turn()
     }
 
+    /// Serves what there is to serve now.
     fn turn(&mut self) -> Vec<Asked> {
+        let mut reg = self.events.register(self.slot);
+        reg.arm(Tag(u32::MAX), Duration::ZERO).unwrap();
         let mut tokens = Vec::new();
         self.events.wait(&mut tokens).unwrap();
         let mut asked = Vec::new();

@@ -3,13 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
 
 use super::*;
 use crate::Fault;
 use crate::testing::{Buffer, Harness, guest_ram};
 
+pub(super) const SOCKET: &str = "vm.sock";
 pub(super) const CID: u64 = 3;
 const MEMORY: usize = 32 << 20;
 const RX_BUFFERS: u64 = 1 << 20;
@@ -51,9 +53,10 @@ impl Connector for Switchboard {
     }
 }
 
-pub(super) fn listener() -> (UnixListener, PathBuf) {
-    let path = tempfile::tempdir().unwrap().keep().join("vm.sock");
-    (UnixListener::bind(&path).unwrap(), path)
+/// A listening socket, and the directory that it is in.
+pub(super) fn listener() -> (UnixListener, TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    (UnixListener::bind(dir.path().join(SOCKET)).unwrap(), dir)
 }
 
 pub(super) fn would_block(stream: &mut UnixStream) -> bool {
@@ -65,7 +68,7 @@ pub(super) fn would_block(stream: &mut UnixStream) -> bool {
 pub(super) struct Guest {
     pub(super) harness: Harness<Vsock>,
     board: Switchboard,
-    path: PathBuf,
+    dir: TempDir,
     /// Where each receive buffer is that the device has.
     rx: HashMap<u16, u64>,
     /// Whether receive buffers go back to the device at once.
@@ -84,7 +87,7 @@ impl Guest {
     }
 
     pub(super) fn with_buffers(count: u64, bytes: u32) -> Self {
-        let (listener, path) = listener();
+        let (listener, dir) = listener();
         let board = Switchboard::default();
         let device = Vsock::new(CID, Some(listener), Box::new(board.clone()));
         let mut harness = Harness::new(device, guest_ram(MEMORY));
@@ -92,7 +95,7 @@ impl Guest {
         let mut guest = Self {
             harness,
             board,
-            path,
+            dir,
             rx: HashMap::new(),
             refill: true,
             rx_spare: (0..count)
@@ -120,7 +123,7 @@ impl Guest {
 
     /// A program on the host asks for a port.
     pub(super) fn dial(&mut self, port: u32) -> UnixStream {
-        let mut program = UnixStream::connect(&self.path).unwrap();
+        let mut program = UnixStream::connect(self.dir.path().join(SOCKET)).unwrap();
         program.set_nonblocking(true).unwrap();
         program
             .write_all(format!("CONNECT {port}\n").as_bytes())
@@ -130,7 +133,7 @@ impl Guest {
 
     /// A program that says nothing yet.
     pub(super) fn dial_silently(&mut self) -> UnixStream {
-        let program = UnixStream::connect(&self.path).unwrap();
+        let program = UnixStream::connect(self.dir.path().join(SOCKET)).unwrap();
         program.set_nonblocking(true).unwrap();
         program
     }

@@ -17,7 +17,8 @@ use crate::vsock::{Connector, Vsock};
 
 #[test]
 fn conforms() {
-    let (listener, path) = guest::listener();
+    let (listener, dir) = guest::listener();
+    let path = dir.path().join(guest::SOCKET);
     let mut device = Vsock::new(3, Some(listener), Box::new(guest::Refuse));
     let mut kept = Vec::new();
     let before = resident_pages();
