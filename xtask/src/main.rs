@@ -9,6 +9,7 @@
 )]
 
 mod apt;
+mod bench;
 mod cache;
 mod cargo;
 mod cpio;
@@ -68,6 +69,8 @@ enum Task {
     Test(test::Options),
     /// Check the rules that no compiler checks
     Tidy,
+    /// Measure
+    Bench(bench::Options),
     /// Run a long test that looks for what builds up
     Soak(soak::Options),
     /// Fuzz one target
@@ -76,6 +79,8 @@ enum Task {
     Install(install::Options),
     #[command(hide = true)]
     KvmRunner,
+    #[command(hide = true)]
+    BenchBoot(bench::boot::Inside),
     #[command(hide = true)]
     RunSuite {
         #[arg(required = true)]
@@ -104,6 +109,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(options) => demo::main(&options),
         Task::Test(options) => test::main(&options),
         Task::Tidy => tidy::main().map(|()| ExitCode::SUCCESS),
+        Task::Bench(options) => bench::main(&options),
+        Task::BenchBoot(inside) => inside.run(),
         Task::Soak(options) => soak::main(&options),
         Task::Fuzz(options) => fuzz::main(&options),
         Task::Install(options) => install::main(&options).map(|()| ExitCode::SUCCESS),

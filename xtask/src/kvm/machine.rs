@@ -66,7 +66,7 @@ impl Machine {
         let virtiofsd = virtiofsd.spawn().context("cannot start virtiofsd")?;
 
         let mut qemu = Command::new(qemu_path);
-        qemu_arguments(&mut qemu, options.cpus, memory);
+        qemu_arguments(&mut qemu, options, memory);
         qemu.arg("-kernel").arg(&image.kernel);
         qemu.arg("-initrd").arg(fd_path(&initramfs));
         qemu.arg("-chardev")
@@ -167,9 +167,25 @@ fn virtiofsd_command(path: &Path, listener: &OwnedFd) -> Command {
     command
 }
 
-fn qemu_arguments(qemu: &mut Command, cpus: u32, memory_mib: u64) {
-    qemu.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", CPU]);
-    qemu.arg("-smp").arg(cpus.to_string());
+fn qemu_arguments(qemu: &mut Command, options: &Options, memory_mib: u64) {
+    qemu.args(["-machine", "q35", "-cpu", CPU]);
+    if options.counted {
+        qemu.args([
+            "-accel",
+            "tcg,thread=single",
+            "-icount",
+            "shift=0,sleep=off",
+            "-smp",
+            "1",
+        ]);
+    } else {
+        qemu.args([
+            "-accel",
+            "tcg,thread=multi",
+            "-smp",
+            &options.cpus.to_string(),
+        ]);
+    }
     qemu.arg("-m").arg(format!("{memory_mib}M"));
     qemu.arg("-object").arg(format!(
         "memory-backend-memfd,id=memory,size={memory_mib}M,share=on"

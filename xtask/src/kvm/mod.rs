@@ -46,6 +46,10 @@ pub(crate) struct Options {
     /// Show the nested machine's console on standard error
     #[arg(long)]
     console: bool,
+    /// Let the nested machine's clock count instructions (one is one nanosecond), on one processor:
+    /// slow, and the same whatever else the host does
+    #[arg(long)]
+    counted: bool,
 }
 
 impl Default for Options {
@@ -56,6 +60,7 @@ impl Default for Options {
             cpus: 2,
             nested: false,
             console: false,
+            counted: false,
         }
     }
 }
@@ -65,6 +70,14 @@ impl Options {
     pub(crate) fn with_timeout(timeout: Duration) -> Self {
         Self {
             timeout: timeout.as_secs().max(1),
+            ..Self::default()
+        }
+    }
+
+    /// A machine to measure in.
+    pub(crate) fn for_bench(counted: bool) -> Self {
+        Self {
+            counted,
             ..Self::default()
         }
     }
