@@ -223,3 +223,6 @@ impl DeviceControl for RemoteDevice {
         let _ = self.mailbox.offer(Message::Device(self.id, command));
     }
 }
+
+#[cfg(test)]
+mod tests;

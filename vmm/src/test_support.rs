@@ -2,7 +2,7 @@
 
 /// A kernel of a few instructions: an ELF file with one segment and a PVH note.
 #[derive(Clone, Debug)]
-pub struct TinyKernel {
+pub(crate) struct TinyKernel {
     code: Vec<u8>,
     address: u32,
     note: bool,
@@ -11,10 +11,10 @@ pub struct TinyKernel {
 
 impl TinyKernel {
     /// Where the code goes, and is entered.
-    pub const ADDRESS: u32 = 0x10_0000;
+    pub(crate) const ADDRESS: u32 = 0x10_0000;
 
     /// A kernel of this 32-bit machine code.
-    pub fn new(code: &[u8]) -> Self {
+    pub(crate) fn new(code: &[u8]) -> Self {
         Self {
             code: code.to_vec(),
             address: Self::ADDRESS,
@@ -25,27 +25,27 @@ impl TinyKernel {
 
     /// Leaves the PVH note out.
     #[must_use]
-    pub fn without_note(mut self) -> Self {
+    pub(crate) fn without_note(mut self) -> Self {
         self.note = false;
         self
     }
 
     /// Loads the code elsewhere.
     #[must_use]
-    pub fn at(mut self, address: u32) -> Self {
+    pub(crate) fn at(mut self, address: u32) -> Self {
         self.address = address;
         self
     }
 
     /// Asks for more memory than the code needs.
     #[must_use]
-    pub fn needing(mut self, memory_len: u64) -> Self {
+    pub(crate) fn needing(mut self, memory_len: u64) -> Self {
         self.memory_len = memory_len;
         self
     }
 
     /// The file.
-    pub fn build(&self) -> Vec<u8> {
+    pub(crate) fn build(&self) -> Vec<u8> {
         let mut note = Vec::new();
         if self.note {
             for word in [4u32, 4, 18] {

@@ -182,7 +182,7 @@ fn kernels() {
 fn initramfs() {
     let place = Place::new();
     fs::create_dir(place.path("dir")).unwrap();
-    let sparse = fs::File::create(place.path("huge")).unwrap();
+    let sparse = File::create(place.path("huge")).unwrap();
     sparse.set_len(1 << 30).unwrap();
     for (source, says) in [
         (place.source("missing"), "No such file"),
@@ -351,7 +351,7 @@ fn one_terminal_for_one_console() {
 #[test]
 fn descriptors() {
     let place = Place::new();
-    let open = |name: &str| OwnedFd::from(fs::File::open(place.path(name)).unwrap());
+    let open = |name: &str| OwnedFd::from(File::open(place.path(name)).unwrap());
     let with = |kernel, disk, descriptors| {
         let mut config = VmConfig::new(Source::Fd { fd: kernel });
         config.disk = vec![DiskConfig {
@@ -389,7 +389,7 @@ fn a_vsock_descriptor_has_to_listen() {
         });
         Blueprint::new(config, vec![descriptor], &HOST)
     };
-    let file = fs::File::open(place.path("disk")).unwrap();
+    let file = File::open(place.path("disk")).unwrap();
     let error = with(file.into()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Socket);
     let (socket, _other) = std::os::unix::net::UnixStream::pair().unwrap();

@@ -43,16 +43,19 @@ impl BusDevice for PowerPorts {
 
     fn write(&self, offset: u64, bytes: &[u8]) {
         match (offset, bytes) {
-            (SLEEP_CONTROL, [value]) if value & SLEEP_ENABLE != 0 => {
-                // There is one kind of sleep; another would be one that nothing wakes from.
-                if value >> SLEEP_TYPE_SHIFT & SLEEP_TYPE_MASK == acpi::SLEEP_TYPE_OFF {
-                    self.ending.end(Outcome::PowerOff);
-                }
+            // There is one kind of sleep; another would be one that nothing wakes from.
+            (SLEEP_CONTROL, [value]) if is_power_off(*value) => {
+                self.ending.end(Outcome::PowerOff);
             }
             (RESET, [acpi::RESET_VALUE]) => self.ending.end(Outcome::Reset),
             _ => {}
         }
     }
+}
+
+fn is_power_off(value: u8) -> bool {
+    let sleep = value >> SLEEP_TYPE_SHIFT & SLEEP_TYPE_MASK;
+    value & SLEEP_ENABLE != 0 && sleep == acpi::SLEEP_TYPE_OFF
 }
 
 /// A keyboard controller of which only the reset line is connected.

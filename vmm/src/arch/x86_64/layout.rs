@@ -36,6 +36,13 @@ pub const ACPI_TABLES: u64 = 0xe_0000;
 /// Room for the ACPI tables.
 pub const ACPI_TABLES_SIZE: u64 = 0x2_0000;
 
+// Boot data lies between its neighbours.
+const _: () =
+    assert!(START_INFO < MODULE_LIST && MODULE_LIST < MEMORY_MAP && MEMORY_MAP < COMMAND_LINE);
+const _: () = assert!(COMMAND_LINE + COMMAND_LINE_MAX as u64 <= LOW_MEMORY_END);
+const _: () =
+    assert!(ACPI_TABLES >= LOW_MEMORY_END && ACPI_TABLES + ACPI_TABLES_SIZE <= KERNEL_MIN);
+
 /// Register page of the I/O APIC.
 pub const IO_APIC: u32 = 0xfec0_0000;
 /// Register page of each local APIC.
@@ -114,13 +121,5 @@ mod tests {
             assert!(slot.gsi < 24);
         }
         assert_eq!(Slot::new(SLOTS), None);
-    }
-
-    #[test]
-    fn boot_data_fits_between_its_neighbours() {
-        let command_line = u64::try_from(COMMAND_LINE_MAX).unwrap();
-        assert!(START_INFO < MODULE_LIST && MODULE_LIST < MEMORY_MAP && MEMORY_MAP < COMMAND_LINE);
-        assert!(COMMAND_LINE + command_line <= LOW_MEMORY_END);
-        assert!(ACPI_TABLES >= LOW_MEMORY_END && ACPI_TABLES + ACPI_TABLES_SIZE <= KERNEL_MIN);
     }
 }

@@ -1,0 +1,304 @@
+//! Machines of a few instructions, run to their end. Any KVM will do, an interpreting one too.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
+
+#[path = "../src/test_support.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod test_support;
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::thread;
+
+use msb_vmapi::{
+    CrashCause, DiskConfig, Event, FromVmm, MemorySize, Outcome, Reply, Request, Source, ToVmm,
+    VmConfig, VmState, VsockConfig,
+};
+use msb_vmm::blueprint::{Blueprint, Host};
+use msb_vmm::control::Connection;
+use msb_vmm::kvm::System;
+use msb_vmm::machine::{Machine, Surroundings};
+use msb_vmm::probe;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
+    SocketType, recvmsg, sendmsg, socketpair,
+};
+use tempfile::TempDir;
+use test_support::TinyKernel;
+
+/// `hlt` for ever, interrupts off.
+const SLEEP: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfc];
+/// `mov dx, port; mov al, value; out dx, al`, then sleep.
+fn out(port: u16, value: u8) -> Vec<u8> {
+    let mut code = vec![0x66, 0xba];
+    code.extend(port.to_le_bytes());
+    code.extend([0xb0, value, 0xee]);
+    code.extend(SLEEP);
+    code
+}
+
+/// `mov eax, address; mov ebx, value; mov [eax], ebx`
+fn store(address: u32, value: u32) -> Vec<u8> {
+    let mut code = vec![0xb8];
+    code.extend(address.to_le_bytes());
+    code.push(0xbb);
+    code.extend(value.to_le_bytes());
+    code.extend([0x89, 0x18]);
+    code
+}
+
+fn system() -> Option<System> {
+    match System::open_any() {
+        Ok(system) => Some(system),
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    }
+}
+
+struct Place(TempDir);
+
+impl Place {
+    fn new(code: &[u8]) -> Self {
+        let dir = TempDir::new().unwrap();
+        std::fs::write(dir.path().join("kernel"), TinyKernel::new(code).build()).unwrap();
+        Self(dir)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn config(&self) -> VmConfig {
+        let mut config = VmConfig::new(self.path().join("kernel"));
+        config.memory = MemorySize::from_mib(32);
+        config
+    }
+}
+
+fn machine(system: &System, config: VmConfig, surroundings: Surroundings) -> Machine {
+    let host = Host::with_vcpus(system.max_vcpus());
+    let blueprint = Blueprint::new(config, Vec::new(), &host).unwrap();
+    Machine::new(system, blueprint, surroundings).unwrap()
+}
+
+fn outcome(code: &[u8], edit: impl FnOnce(&mut VmConfig)) -> Option<Outcome> {
+    let system = system()?;
+    let place = Place::new(code);
+    let mut config = place.config();
+    edit(&mut config);
+    Some(machine(&system, config, Surroundings::default()).run())
+}
+
+#[test]
+fn the_ways_a_guest_ends() {
+    let triple_fault: Vec<u8> = [
+        // push 0; push 0; lidt [esp]; int3
+        &[0x6a, 0x00, 0x6a, 0x00, 0x0f, 0x01, 0x1c, 0x24, 0xcc][..],
+        SLEEP,
+    ]
+    .concat();
+    for (code, expected) in [
+        (out(0x600, 0x34), Outcome::PowerOff),
+        (out(0x602, 1), Outcome::Reset),
+        (out(0x64, 0xfe), Outcome::Reset),
+        (triple_fault, Outcome::Crash(CrashCause::TripleFault)),
+    ] {
+        // Enough stack for the pushes: esp is 0 at entry, and wraps to memory that is not there.
+        let with_stack = [&[0xbc, 0x00, 0x00, 0x20, 0x00][..], &code].concat();
+        match outcome(&with_stack, |_| {}) {
+            // An interpreter may give up before the third fault.
+            Some(Outcome::Crash(_))
+                if !probe::processor_has_virtualization()
+                    && matches!(expected, Outcome::Crash(_)) => {}
+            Some(outcome) => assert_eq!(outcome, expected),
+            None => {}
+        }
+    }
+}
+
+#[test]
+fn several_processors_that_wait_are_stopped() {
+    let code = out(0x600, 0x34);
+    if let Some(outcome) = outcome(&code, |config| config.cpus = 8) {
+        assert_eq!(outcome, Outcome::PowerOff);
+    }
+}
+
+#[test]
+fn writes_to_nobody_and_odd_pokes_at_devices_do_no_harm() {
+    let mut code = Vec::new();
+    for (address, value) in [
+        (0xc000_0000, 1),
+        (0xfff0_0000, 1),
+        // Slot 0: straight to DRIVER_OK, a queue that is not there, a status that clears bits.
+        (0xd000_0070, 0xffff_ffff),
+        (0xd000_0030, 77),
+        (0xd000_0044, 1),
+        (0xd000_0050, 77),
+        (0xd000_0070, 1),
+        (0xd000_0070, 0),
+        (0xd000_0ffc, 5),
+    ] {
+        code.extend(store(address, value));
+    }
+    code.extend(out(0x600, 0x34));
+    if let Some(outcome) = outcome(&code, |_| {}) {
+        assert_eq!(outcome, Outcome::PowerOff);
+    }
+}
+
+/// The other end of a control connection.
+struct Supervisor(OwnedFd);
+
+impl Supervisor {
+    fn new() -> (Self, Connection) {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        (Self(ours), theirs.into())
+    }
+
+    fn ask(&self, id: u64, request: Request) {
+        let bytes = serde_json::to_vec(&ToVmm { id, request }).unwrap();
+        let mut none = SendAncillaryBuffer::default();
+        sendmsg(
+            &self.0,
+            &[IoSlice::new(&bytes)],
+            &mut none,
+            SendFlags::empty(),
+        )
+        .unwrap();
+    }
+
+    fn hear(&self) -> Option<FromVmm> {
+        let mut bytes = vec![0; 65536];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let got = recvmsg(
+            &self.0,
+            &mut [IoSliceMut::new(&mut bytes)],
+            &mut ancillary,
+            RecvFlags::empty(),
+        )
+        .unwrap();
+        let bytes = &bytes[..got.bytes];
+        (!bytes.is_empty()).then(|| serde_json::from_slice(bytes).unwrap())
+    }
+}
+
+#[test]
+fn a_supervised_machine_tells_its_life() {
+    let Some(system) = system() else { return };
+    let place = Place::new(SLEEP);
+    let (supervisor, connection) = Supervisor::new();
+    let surroundings = Surroundings {
+        process_started_ns: 1,
+        supervisor: Some((connection, 7)),
+        termination: None,
+    };
+    let machine = machine(&system, place.config(), surroundings);
+    let run = thread::spawn(|| machine.run());
+    let mut heard = [supervisor.hear().unwrap(), supervisor.hear().unwrap()];
+    heard.sort_by_key(|message| matches!(message, FromVmm::Event(_)));
+    let done = FromVmm::Reply {
+        id: 7,
+        reply: Reply::Done,
+    };
+    assert_eq!(heard[0], done);
+    match heard[1] {
+        FromVmm::Event(Event::Booted {
+            process_started_ns,
+            booted_ns,
+        }) => assert!(process_started_ns == 1 && booted_ns > 1),
+        ref other => panic!("{other:?}"),
+    }
+    supervisor.ask(8, Request::State);
+    let state = Reply::State(VmState::Running);
+    assert_eq!(
+        supervisor.hear(),
+        Some(FromVmm::Reply {
+            id: 8,
+            reply: state
+        })
+    );
+    supervisor.ask(9, Request::PowerButton);
+    supervisor.hear();
+    supervisor.ask(10, Request::Kill);
+    let done = Reply::Done;
+    assert_eq!(
+        supervisor.hear(),
+        Some(FromVmm::Reply {
+            id: 10,
+            reply: done
+        })
+    );
+    let ended = FromVmm::Event(Event::Ended(Outcome::Killed));
+    assert_eq!(supervisor.hear(), Some(ended));
+    assert_eq!(supervisor.hear(), None);
+    assert_eq!(run.join().unwrap(), Outcome::Killed);
+}
+
+#[test]
+fn a_machine_ends_with_its_supervisor_even_while_it_spins() {
+    let Some(system) = system() else { return };
+    // jmp $
+    let place = Place::new(&[0xeb, 0xfe]);
+    let (supervisor, connection) = Supervisor::new();
+    let surroundings = Surroundings {
+        supervisor: Some((connection, 1)),
+        ..Surroundings::default()
+    };
+    let mut config = place.config();
+    config.cpus = 2;
+    let machine = machine(&system, config, surroundings);
+    let run = thread::spawn(|| machine.run());
+    supervisor.hear();
+    drop(supervisor);
+    assert_eq!(run.join().unwrap(), Outcome::Killed);
+}
+
+#[test]
+fn the_end_leaves_no_socket_and_no_lock() {
+    let Some(system) = system() else { return };
+    let place = Place::new(&out(0x600, 0x34));
+    std::fs::write(place.path().join("disk"), [0; 4096]).unwrap();
+    let mut config = place.config();
+    config.disk = vec![DiskConfig {
+        path: Source::Path(place.path().join("disk")),
+        read_only: false,
+        id: None,
+    }];
+    config.vsock = Some(VsockConfig {
+        socket: place.path().join("vsock").into(),
+        cid: 3,
+    });
+    config.control = Some(place.path().join("control"));
+    for _ in 0..3 {
+        let machine = machine(&system, config.clone(), Surroundings::default());
+        assert!(place.path().join("vsock").exists());
+        assert_eq!(machine.run(), Outcome::PowerOff);
+        assert!(!place.path().join("vsock").exists());
+        assert!(!place.path().join("control").exists());
+    }
+    let unused = machine(&system, config, Surroundings::default());
+    drop(unused);
+    assert!(!place.path().join("vsock").exists());
+}
+
+#[test]
+fn a_termination_event_ends_the_machine() {
+    let Some(system) = system() else { return };
+    let place = Place::new(SLEEP);
+    let (event, signal) = rustix::pipe::pipe().unwrap();
+    let surroundings = Surroundings {
+        termination: Some(event),
+        ..Surroundings::default()
+    };
+    let machine = machine(&system, place.config(), surroundings);
+    let run = thread::spawn(|| machine.run());
+    rustix::io::write(&signal, b"x").unwrap();
+    assert_eq!(run.join().unwrap(), Outcome::Killed);
+}
