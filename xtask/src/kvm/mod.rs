@@ -9,6 +9,7 @@
 
 mod direct;
 pub(crate) mod frame;
+mod hidden;
 mod image;
 mod machine;
 pub(crate) mod probe;

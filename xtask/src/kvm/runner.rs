@@ -23,7 +23,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use rustix::system::RebootCommand;
 
 use super::frame::{CHUNK, Call, Frame, STDIN_WINDOW, Stream};
-use super::steady;
+use super::{hidden, steady};
 use crate::sys;
 
 /// The device node of the machine's only serial port is `vport<device>p<port>`.
@@ -95,17 +95,25 @@ fn open_port() -> Result<File> {
     }
 }
 
-/// Puts the host's directory back when the working directory is one that a tmpfs hides.
+/// Puts back what the command was told of and a tmpfs hides.
 fn bring_back(call: &Call) {
-    let cwd = Path::new(&call.cwd);
-    let Ok(relative) = cwd.strip_prefix("/") else {
-        return;
-    };
-    let hidden = ["/tmp", "/run", "/dev/shm"]
-        .iter()
-        .any(|dir| cwd.starts_with(dir) && !cwd.exists());
-    if hidden && std::fs::create_dir_all(cwd).is_ok() {
-        let _ = rustix::mount::mount_bind(Path::new("/run/host").join(relative), cwd);
+    for path in hidden::tops(call) {
+        let Ok(relative) = path.strip_prefix("/") else {
+            continue;
+        };
+        let source = Path::new("/run/host").join(relative);
+        if path.exists() || !source.exists() {
+            continue;
+        }
+        // A mount needs something of the same kind to go over.
+        let ready = if source.is_dir() {
+            std::fs::create_dir(&path)
+        } else {
+            File::create_new(&path).map(drop)
+        };
+        if ready.is_ok() {
+            let _ = rustix::mount::mount_bind(&source, &path);
+        }
     }
 }
 
