@@ -38,7 +38,7 @@ async fn kernels() -> Result<()> {
     let mut narrow = real;
     narrow[4] = 1; // EI_CLASS: 32 bits
     fs::write(&file, &narrow)?;
-    refuses(&["--kernel", text(&file)], "64-bit").await
+    refuses(&["--kernel", text(&file)], "32-bit").await
 }
 
 #[tokio::test]
