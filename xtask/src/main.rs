@@ -101,6 +101,13 @@ fn main() -> ExitCode {
 }
 
 fn run(task: Task) -> Result<ExitCode> {
+    // Those that carry a command's output have to tell the command when nobody reads it any more.
+    if matches!(
+        task,
+        Task::Doctor | Task::Guest(_) | Task::Tidy | Task::Install(_) | Task::Setup
+    ) {
+        sys::die_of_closed_output();
+    }
     match task {
         Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
         Task::Guest(options) => guest::main(&options).map(|()| ExitCode::SUCCESS),

@@ -34,6 +34,12 @@ pub(crate) fn bind_child(command: &mut Command, keep: Vec<OwnedFd>) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Lets a closed output end us, as it ends other commands, instead of failing a write.
+pub(crate) fn die_of_closed_output() {
+    // SAFETY: the default action is no handler of ours, so nothing runs in signal context.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Sends SIGKILL to every process that we may signal, except ourselves. For PID 1 of a machine.
 pub(crate) fn kill_all() {
     // SAFETY: kill has no memory effects; -1 means "all but the caller and PID 1".

@@ -46,6 +46,14 @@ impl Machine {
             .context("QEMU is missing: run `cargo xtask setup` (package qemu-system-x86)")?;
         let virtiofsd_path =
             find_virtiofsd().context("virtiofsd is missing: run `cargo xtask setup`")?;
+        if !rustix::process::geteuid().is_root() && is_qemus_own(&virtiofsd_path) {
+            bail!(
+                "the nested machine needs root here: {} drops supplementary groups, which only root \
+                 may (its successor, in Debian 13's package virtiofsd, runs for anybody); \
+                 use sudo, or a host with hardware virtualization",
+                virtiofsd_path.display()
+            );
+        }
         let image = Image::build()?;
         let memory = match options.memory {
             Some(mib) => mib,
@@ -140,11 +148,16 @@ pub(crate) fn find_virtiofsd() -> Option<PathBuf> {
         .or_else(|| proc::find_on_path("virtiofsd"))
 }
 
+/// Whether it is the virtiofsd that came with QEMU until 7.2.
+fn is_qemus_own(virtiofsd: &Path) -> bool {
+    virtiofsd.starts_with("/usr/lib/qemu")
+}
+
 /// The two virtiofsd programs take different options: QEMU's own (until 7.2) and its successor.
 fn virtiofsd_command(path: &Path, listener: &OwnedFd) -> Command {
     let mut command = Command::new(path);
     command.arg(format!("--fd={}", listener.as_raw_fd()));
-    if path.starts_with("/usr/lib/qemu") {
+    if is_qemus_own(path) {
         command.args([
             "-f",
             "-o",
