@@ -183,7 +183,12 @@ impl Vsock {
             return Ok(0);
         };
         let mut taken = 0;
-        while taken < SLICE && self.tx_pending && self.muxer.takes_packets() {
+        // Bounded by tries, not by packets: another vCPU could make the ring look full and empty in
+        // turn for as long as it likes.
+        for _ in 0..SLICE {
+            if !self.tx_pending || !self.muxer.takes_packets() {
+                break;
+            }
             match tx.pop(mem)? {
                 Some(chain) => {
                     self.muxer
@@ -204,7 +209,10 @@ impl Vsock {
             return Ok(0);
         };
         let mut given = 0;
-        while given < SLICE && !self.rx_dry && self.muxer.has_packets() {
+        for _ in 0..SLICE {
+            if self.rx_dry || !self.muxer.has_packets() {
+                break;
+            }
             let Some(chain) = rx.pop(mem)? else {
                 self.rx_dry = !rx.enable_kicks(mem)?;
                 continue;
