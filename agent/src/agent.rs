@@ -133,24 +133,20 @@ impl Agent {
         self.closing.set(true);
     }
 
-    /// Tells every session to end: as the user's terminal would by hanging up, as an
-    /// operator would otherwise.
-    pub(crate) fn terminate_sessions(&self) {
+    /// Sends `signal` to every session's process group.
+    pub(crate) fn signal_sessions(&self, signal: i32) {
         for session in self.sessions.borrow().values() {
-            session.signal(libc::SIGTERM);
-            if session.has_terminal() {
-                // Interactive shells ignore SIGTERM.
-                session.signal(libc::SIGHUP);
-            }
-            // A stopped process acts on neither.
-            session.signal(libc::SIGCONT);
+            session.signal(signal);
         }
     }
 
-    /// Ends every session now.
-    pub(crate) fn kill_sessions(&self) {
+    /// Tells the sessions on a terminal that it goes away: interactive shells act on that,
+    /// and ignore SIGTERM.
+    pub(crate) fn hang_up_terminals(&self) {
         for session in self.sessions.borrow().values() {
-            session.kill();
+            if session.has_terminal() {
+                session.signal(libc::SIGHUP);
+            }
         }
     }
 }

@@ -87,20 +87,23 @@ impl Order {
 /// Ends all sessions and, if `everyone`, all other processes too: politely until `order`'s
 /// patience ends, then not. No session is opened from here on.
 pub async fn end_processes(agent: &Rc<Agent>, order: &Order, everyone: bool) {
+    let signal = |signal: i32| {
+        if everyone {
+            // Sessions are among them. Fails if there is nobody, which is what is wanted.
+            let _ = kill(-1, signal);
+        } else {
+            agent.signal_sessions(signal);
+        }
+    };
     agent.close();
-    agent.terminate_sessions();
-    if everyone {
-        // Fails if there is nobody, which is what is wanted.
-        let _ = kill(-1, libc::SIGTERM);
-        let _ = kill(-1, libc::SIGCONT);
-    }
+    signal(libc::SIGTERM);
+    agent.hang_up_terminals();
+    // A stopped process acts on nothing else.
+    signal(libc::SIGCONT);
     select! {
         () = gone(agent, everyone) => {}
         () = order.due() => {
-            agent.kill_sessions();
-            if everyone {
-                let _ = kill(-1, libc::SIGKILL);
-            }
+            signal(libc::SIGKILL);
             if timeout(REAP, gone(agent, everyone)).await.is_err() {
                 log::error("some processes could not be ended");
             }
@@ -133,8 +136,7 @@ async fn gone(agent: &Agent, everyone: bool) {
 /// Writes everything back, unmounts what can be, and turns the machine off.
 pub fn power_off() -> ! {
     sync();
-    unmount_all();
-    sync();
+    unmount_disks();
     if let Err(error) = reboot(RebootCommand::PowerOff) {
         log::error(&format!("the machine cannot be powered off: {error}"));
     }
@@ -144,25 +146,25 @@ pub fn power_off() -> ! {
     }
 }
 
-/// The innermost first; the root cannot go, but it can be made read-only.
-fn unmount_all() {
+/// Leaves every disk's file system clean. What is only in memory need not be unmounted.
+fn unmount_disks() {
     let mounts = read_to_string("/proc/self/mounts").unwrap_or_default();
-    let points: Vec<_> = mounts
+    let disks: Vec<_> = mounts
         .lines()
         .take(MOUNTS_MAX)
+        .filter(|line| line.starts_with("/dev/"))
         .filter_map(|line| line.split(' ').nth(1))
         .collect();
-    for point in points.iter().rev() {
-        let keep = ["/", "/dev", "/proc", "/sys"];
-        if !keep.contains(point) && !point.contains('\\') {
-            // Busy mounts stay; what they hold was synced.
-            let _ = unmount(Path::new(point), UnmountFlags::NOFOLLOW);
-        }
+    // The innermost, which were mounted last, go first.
+    for point in disks.iter().rev().filter(|point| **point != "/") {
+        // Busy ones, and those whose names are written with escapes, stay; they were synced.
+        let _ = unmount(Path::new(point), UnmountFlags::NOFOLLOW);
     }
-    let flags = MountFlags::RDONLY;
-    if let Err(error) = mount_remount("/", flags, c"")
-        && error != rustix::io::Errno::BUSY
+    // The root cannot go, but it can be closed.
+    if disks.contains(&"/")
+        && let Err(error) = mount_remount("/", MountFlags::RDONLY, c"")
     {
         log::info(&format!("the root was left writable: {error}"));
+        sync();
     }
 }

@@ -1,5 +1,7 @@
 //! Commands over a socket: what they are given, what they say, how they end.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::os::unix::fs::PermissionsExt;

@@ -1,5 +1,7 @@
 //! Peers that do not keep to the protocol. The agent serves on.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! Streams: large ones, slow ones, ones that nobody reads, terminals.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use bytes::Bytes;
@@ -9,15 +11,6 @@ use support::*;
 
 fn piped(mut exec: ExecRequest) -> ExecRequest {
     exec.stdin = Stdin::Pipe;
-    exec
-}
-
-fn on_terminal(mut exec: ExecRequest) -> ExecRequest {
-    exec.stdin = Stdin::Pipe;
-    exec.terminal = Some(TerminalSize {
-        rows: 24,
-        columns: 80,
-    });
     exec
 }
 

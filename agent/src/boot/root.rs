@@ -88,12 +88,19 @@ pub(super) async fn mount(
         Some(fstype) => vec![fstype.to_owned()],
         None => in_likely_order(known_file_systems(), magic(disk)),
     };
+    let guessing = fstype.is_none();
+    // A wrong guess is no news for the console.
+    let quiet = if guessing {
+        MountFlags::SILENT
+    } else {
+        MountFlags::empty()
+    };
     let mut refusals = Vec::new();
     for fstype in &candidates {
-        match mount_call(device, NEW_ROOT, fstype.as_str(), flags, None) {
+        match mount_call(device, NEW_ROOT, fstype.as_str(), flags | quiet, None) {
             Ok(()) => return Ok(()),
             // Not one of these; the next may know it.
-            Err(Errno::INVAL) if fstype_is_guessed(&candidates) => refusals.push(fstype.clone()),
+            Err(Errno::INVAL) if guessing => refusals.push(fstype.as_str()),
             Err(error) => {
                 let access = if read_only { "" } else { " for writing" };
                 return Err(BootError::new(
@@ -111,10 +118,6 @@ pub(super) async fn mount(
             refusals.join(", ")
         ),
     ))
-}
-
-fn fstype_is_guessed(candidates: &[String]) -> bool {
-    candidates.len() > 1
 }
 
 /// Waits until `disk` is a block device. The kernel tells of new devices after it has made
@@ -159,12 +162,13 @@ fn known_file_systems() -> Vec<String> {
     let list = read_to_string("/proc/filesystems").unwrap_or_default();
     list.lines()
         .filter_map(|line| line.strip_prefix('\t'))
+        // Wants a program that serves it.
+        .filter(|name| *name != "fuseblk")
         .map(str::to_owned)
         .collect()
 }
 
-/// What the disk's superblock looks like. A kernel that is asked to mount the wrong kind
-/// complains on the console; this saves that, and decides nothing.
+/// What the disk's superblock looks like. It saves trying; it decides nothing.
 fn magic(disk: &Path) -> Option<&'static str> {
     let mut start = [0; 2048];
     File::open(disk).ok()?.read_exact_at(&mut start, 0).ok()?;

@@ -52,7 +52,7 @@ async fn accept(agent: &Rc<Agent>, listener: &Stream) {
         let (connection, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                if is_shortage(&error) {
+                if !is_of_one_connection(&error) {
                     log::error(&format!("a connection has to wait: {error}"));
                     let _ = timeout(RETRY, agent.fewer()).await;
                 }
@@ -73,10 +73,11 @@ async fn accept(agent: &Rc<Agent>, listener: &Stream) {
     }
 }
 
-/// Any other error is of the one connection, which is gone.
-fn is_shortage(error: &io::Error) -> bool {
+/// The connection that was to be accepted is gone, and with it the error. Any other error,
+/// a lack of descriptors first of all, stays for a while.
+fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+        Some(libc::ECONNABORTED | libc::ECONNRESET | libc::EINTR)
     )
 }

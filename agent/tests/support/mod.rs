@@ -9,10 +9,12 @@
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
+use msb_agent::shutdown::{Order, end_processes};
 use msb_agent::{Agent, Defaults, Stream};
 use msb_protocol::*;
 use tokio::runtime::{Builder, LocalOptions};
@@ -21,9 +23,15 @@ use tokio::sync::mpsc;
 /// Far more than anything here takes; a test that would hang fails instead.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-static AGENT: LazyLock<mpsc::UnboundedSender<OwnedFd>> = LazyLock::new(|| {
+/// What the agent's thread is asked.
+enum Ask {
+    Accept(OwnedFd),
+    ShutDown(Duration, std::sync::mpsc::Sender<()>),
+}
+
+static AGENT: LazyLock<mpsc::UnboundedSender<Ask>> = LazyLock::new(|| {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
-    let (connect, mut connections) = mpsc::unbounded_channel();
+    let (ask, mut asked) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -35,51 +43,69 @@ static AGENT: LazyLock<mpsc::UnboundedSender<OwnedFd>> = LazyLock::new(|| {
                 open_files: None,
             };
             let agent = Agent::start(defaults).unwrap();
-            while let Some(fd) = connections.recv().await {
-                agent.accept(Stream::new(fd).unwrap());
+            while let Some(ask) = asked.recv().await {
+                match ask {
+                    Ask::Accept(fd) => agent.accept(Stream::new(fd).unwrap()),
+                    Ask::ShutDown(grace, done) => {
+                        let agent = Rc::clone(&agent);
+                        tokio::task::spawn_local(async move {
+                            let order = Order::default();
+                            order.give(grace);
+                            end_processes(&agent, &order, false).await;
+                            done.send(()).unwrap();
+                        });
+                    }
+                }
             }
         });
     });
-    connect
+    ask
 });
 
 /// A connection to the agent, with nothing said yet.
-pub fn connect() -> UnixStream {
+pub(crate) fn connect() -> UnixStream {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
     ours.set_write_timeout(Some(PATIENCE)).unwrap();
-    AGENT.send(theirs.into()).unwrap();
+    assert!(AGENT.send(Ask::Accept(theirs.into())).is_ok());
     ours
 }
 
+/// Ends the agent's sessions; the receiver hears when that is done.
+pub(crate) fn shut_down(grace: Duration) -> std::sync::mpsc::Receiver<()> {
+    let (done, ended) = std::sync::mpsc::channel();
+    assert!(AGENT.send(Ask::ShutDown(grace, done)).is_ok());
+    ended
+}
+
 /// A client that speaks the protocol.
-pub struct Client {
+pub(crate) struct Client {
     stream: UnixStream,
     decoder: Decoder,
 }
 
 /// What a command did, from its start to its end.
 #[derive(Debug, Default)]
-pub struct Seen {
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub pid: Option<u32>,
-    pub session: Option<u64>,
-    pub stdin_closed: bool,
-    pub exit: Option<Exit>,
-    pub failed: Option<ExecFailure>,
-    pub refused: Option<Refusal>,
+pub(crate) struct Seen {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) pid: Option<u32>,
+    pub(crate) session: Option<u64>,
+    pub(crate) stdin_closed: bool,
+    pub(crate) exit: Option<Exit>,
+    pub(crate) failed: Option<ExecFailure>,
+    pub(crate) refused: Option<Refusal>,
 }
 
 impl Seen {
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 }
 
 impl Client {
     /// A connection on which both sides have greeted.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut client = Self {
             stream: connect(),
             decoder: Decoder::new(),
@@ -90,28 +116,28 @@ impl Client {
     }
 
     /// A connection on which `request` was made.
-    pub fn exec(request: ExecRequest) -> Self {
+    pub(crate) fn exec(request: ExecRequest) -> Self {
         let mut client = Self::new();
         client.send(&HostMessage::Exec(request));
         client
     }
 
-    pub fn send(&mut self, message: &HostMessage) {
+    pub(crate) fn send(&mut self, message: &HostMessage) {
         let mut frame = Vec::new();
         encode(message, &mut frame).unwrap();
         self.stream.write_all(&frame).unwrap();
     }
 
-    pub fn signal(&mut self, signal: i32) {
+    pub(crate) fn signal(&mut self, signal: i32) {
         self.send(&HostMessage::Signal(signal));
     }
 
-    pub fn input(&mut self, bytes: &[u8]) {
+    pub(crate) fn input(&mut self, bytes: &[u8]) {
         self.send(&HostMessage::Stdin(Bytes::copy_from_slice(bytes)));
     }
 
     /// The next message; `None` at the end.
-    pub fn next(&mut self) -> Option<GuestMessage> {
+    pub(crate) fn next(&mut self) -> Option<GuestMessage> {
         loop {
             if let Some(message) = self.decoder.next_message().unwrap() {
                 return Some(message);
@@ -133,12 +159,12 @@ impl Client {
         }
     }
 
-    pub fn receive(&mut self) -> GuestMessage {
+    pub(crate) fn receive(&mut self) -> GuestMessage {
         self.next().expect("the agent closed the connection")
     }
 
     /// Reads until the command runs.
-    pub fn started(&mut self) -> u32 {
+    pub(crate) fn started(&mut self) -> u32 {
         match self.receive() {
             GuestMessage::Started { pid, .. } => pid,
             other => panic!("not started: {other:?}"),
@@ -146,7 +172,7 @@ impl Client {
     }
 
     /// Reads until standard output has said `marker`.
-    pub fn until(&mut self, marker: &str) -> String {
+    pub(crate) fn until(&mut self, marker: &str) -> String {
         let mut text = String::new();
         while !text.contains(marker) {
             match self.receive() {
@@ -159,7 +185,7 @@ impl Client {
     }
 
     /// Reads to the end of the conversation.
-    pub fn finish(&mut self) -> Seen {
+    pub(crate) fn finish(&mut self) -> Seen {
         let mut seen = Seen::default();
         while let Some(message) = self.next() {
             assert!(
@@ -185,13 +211,13 @@ impl Client {
     }
 
     /// The connection itself, for what the protocol does not foresee.
-    pub fn stream(&mut self) -> &mut UnixStream {
+    pub(crate) fn stream(&mut self) -> &mut UnixStream {
         &mut self.stream
     }
 }
 
 /// A request to run `program`.
-pub fn request(program: &str, args: &[&str]) -> ExecRequest {
+pub(crate) fn request(program: &str, args: &[&str]) -> ExecRequest {
     ExecRequest {
         program: program.to_owned(),
         args: args.iter().map(|&arg| arg.to_owned()).collect(),
@@ -204,18 +230,28 @@ pub fn request(program: &str, args: &[&str]) -> ExecRequest {
     }
 }
 
+/// The same request with a terminal of 24 lines.
+pub(crate) fn on_terminal(mut exec: ExecRequest) -> ExecRequest {
+    exec.stdin = Stdin::Pipe;
+    exec.terminal = Some(TerminalSize {
+        rows: 24,
+        columns: 80,
+    });
+    exec
+}
+
 /// A request to run `script` in a shell.
-pub fn shell(script: &str) -> ExecRequest {
+pub(crate) fn shell(script: &str) -> ExecRequest {
     request("sh", &["-c", script])
 }
 
 /// Runs something that needs no input.
-pub fn run(request: ExecRequest) -> Seen {
+pub(crate) fn run(request: ExecRequest) -> Seen {
     Client::exec(request).finish()
 }
 
 /// Why something cannot be run.
-pub fn failure(request: ExecRequest) -> ExecFailure {
+pub(crate) fn failure(request: ExecRequest) -> ExecFailure {
     let seen = run(request);
     assert_eq!(seen.pid, None, "{seen:?}");
     seen.failed.expect("a failure")
