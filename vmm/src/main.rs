@@ -108,6 +108,7 @@ fn build(
         kind: error.kind(),
         message: report::chain(&error),
     })?;
+    clock::stage(surroundings.process_started_ns, "KVM opened");
     let host = Host::with_vcpus(system.max_vcpus());
     let blueprint =
         Blueprint::new(config, descriptors, &host).map_err(|error| error.to_vm_error())?;

@@ -17,6 +17,7 @@ use crate::arch::x86_64::layout::{self, Slot};
 use crate::arch::x86_64::{acpi, boot, cpuid};
 use crate::blueprint::{Blueprint, ConsolePart, Initrd, Kernel, VsockPart};
 use crate::bus::Bus;
+use crate::clock;
 use crate::control::Server;
 use crate::device_host::{DeviceHost, DeviceId, RemoteDevice};
 use crate::ending::Ending;
@@ -43,11 +44,14 @@ pub(super) fn build(
     blueprint: Blueprint,
     surroundings: Surroundings,
 ) -> Result<Machine, MachineError> {
+    let stage = |reached| clock::stage(surroundings.process_started_ns, reached);
+    stage("blueprint accepted");
     let (supervisor, configure_id) = match surroundings.supervisor {
         Some((connection, id)) => (Some(connection), Some(id)),
         None => (None, None),
     };
     let mut build = Build::new(system, &blueprint.ram, supervisor.is_some())?;
+    stage("machine and memory made");
     build.console(blueprint.console)?;
     build.device(RNG_SLOT, Box::new(Rng::new()))?;
     if let Some(vsock) = blueprint.vsock {
@@ -67,14 +71,18 @@ pub(super) fn build(
     build.power_ports()?;
     let power_button = build.vm.irq_line(layout::POWER_BUTTON_GSI)?;
 
+    stage("devices made");
     let entry = blueprint.kernel.image.entry();
     let module = blueprint.initrd.as_ref().map(|initrd| initrd.module);
     let ram = build.vm.ram();
     load(ram, blueprint.kernel, blueprint.initrd)?;
+    stage("kernel and initramfs loaded");
     boot::write_start_info(ram, &blueprint.ram, &blueprint.command_line, module)?;
     write_acpi(ram, &description)?;
+    stage("boot data written");
     let vcpus = processors(system, &build.vm, blueprint.cpus, entry)?;
 
+    stage("processors made");
     let termination = surroundings
         .termination
         .map(|event| Ok::<_, MachineError>((build.watch(&event, Interest::READABLE)?, event)))
