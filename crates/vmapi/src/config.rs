@@ -153,7 +153,10 @@ mod tests {
         assert_eq!(config.kernel, Source::Path("vmlinux".into()));
         assert_eq!(config.disk[0].path, Source::Fd { fd: 1 });
         assert_eq!(config.vsock.as_ref().unwrap().cid, 3);
-        assert_eq!(config.serial, ConsoleTarget::File(Source::Path("out.log".into())));
+        assert_eq!(
+            config.serial,
+            ConsoleTarget::File(Source::Path("out.log".into()))
+        );
         let again: VmConfig =
             serde_json::from_str(&serde_json::to_string(&config).unwrap()).unwrap();
         assert_eq!(config, again);
@@ -166,7 +169,9 @@ mod tests {
             r#"{"kernel":"k","disk":[{"path":"d","readonly":true}]}"#,
             r#"{"kernel":"k","vsock":{"socket":"s","port":1}}"#,
         ] {
-            let error = serde_json::from_str::<VmConfig>(json).unwrap_err().to_string();
+            let error = serde_json::from_str::<VmConfig>(json)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("unknown field"), "{error}");
         }
     }

@@ -46,7 +46,9 @@ impl FromStr for MemorySize {
     type Err = ParseSizeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let error = || ParseSizeError { text: text.chars().take(40).collect() };
+        let error = || ParseSizeError {
+            text: text.chars().take(40).collect(),
+        };
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, unit) = text.split_at(digits);
         let number: u64 = number.parse().map_err(|_| error())?;
@@ -95,7 +97,9 @@ impl<'de> Deserialize<'de> for MemorySize {
                     .ok_or_else(|| E::invalid_value(Unexpected::Unsigned(mib), &self))
             }
         }
-        deserializer.deserialize_any(SizeVisitor).map_err(D::Error::custom)
+        deserializer
+            .deserialize_any(SizeVisitor)
+            .map_err(D::Error::custom)
     }
 }
 
@@ -113,9 +117,21 @@ mod tests {
             ("64k", 64 * KIB),
             ("0", 0),
         ] {
-            assert_eq!(text.parse::<MemorySize>().map(MemorySize::bytes), Ok(bytes), "{text}");
+            assert_eq!(
+                text.parse::<MemorySize>().map(MemorySize::bytes),
+                Ok(bytes),
+                "{text}"
+            );
         }
-        for text in ["", "M", "12X", "-1", "1.5G", "99999999999999999999", "18446744073709551615G"] {
+        for text in [
+            "",
+            "M",
+            "12X",
+            "-1",
+            "1.5G",
+            "99999999999999999999",
+            "18446744073709551615G",
+        ] {
             assert!(text.parse::<MemorySize>().is_err(), "{text}");
         }
     }
