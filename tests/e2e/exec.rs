@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use microsandbox::{ExecFailedKind, MicrosandboxError, Sandbox};
+use microsandbox::{ExecFailedKind, Exit, MicrosandboxError, Sandbox};
 use msb_tests::{Fixture, within};
 
 const NO_ARGS: [&str; 0] = [];
@@ -41,7 +41,8 @@ async fn codes_signals_and_streams_are_told_apart() -> Result<()> {
 
     let mut handle = sandbox.exec_stream("sleep", ["1000"]).await?;
     handle.signal(15).await?;
-    assert_eq!(within(handle.wait()).await?.signal, Some(15));
+    assert_eq!(within(handle.wait()).await?.code, 143);
+    assert_eq!(handle.exit(), Some(Exit::Signal(15)));
     sandbox.stop().await?;
     Ok(())
 }

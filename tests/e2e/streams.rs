@@ -1,7 +1,7 @@
 //! Bytes in and out, in bulk and under pressure.
 
 use anyhow::Result;
-use microsandbox::ExecEvent;
+use microsandbox::{ExecEvent, Exit};
 use msb_tests::{Fixture, within};
 use sha2::{Digest, Sha256};
 
@@ -58,7 +58,7 @@ async fn sixty_four_mebibytes_through_stdin() -> Result<()> {
     let mut handle = sandbox
         .exec_stream_with("sha256sum", |o| o.stdin_pipe())
         .await?;
-    let mut stdin = handle.take_stdin().unwrap();
+    let stdin = handle.take_stdin().unwrap();
     let mut digest = Sha256::new();
     for offset in (0..BULK).step_by(MIB) {
         let chunk = pattern(offset, MIB);
@@ -103,7 +103,7 @@ async fn a_command_that_never_reads_holds_nobody_up() -> Result<()> {
     let mut deaf = sandbox
         .exec_stream_with("sleep", |o| o.arg("9999").stdin_pipe())
         .await?;
-    let mut stdin = deaf.take_stdin().unwrap();
+    let stdin = deaf.take_stdin().unwrap();
     let writer = tokio::spawn(async move { stdin.write(vec![0; 4 * MIB]).await });
 
     for i in 0..20 {
@@ -113,7 +113,8 @@ async fn a_command_that_never_reads_holds_nobody_up() -> Result<()> {
     assert!(!writer.is_finished(), "nobody has read what was written");
     // A signal still gets through on the same connection.
     deaf.signal(15).await?;
-    assert_eq!(within(deaf.wait()).await?.signal, Some(15));
+    within(deaf.wait()).await?;
+    assert_eq!(deaf.exit(), Some(Exit::Signal(15)));
     assert!(within(writer).await?.is_err(), "the rest had nowhere to go");
     sandbox.stop().await?;
     Ok(())
@@ -138,7 +139,7 @@ async fn output_comes_while_the_command_runs() -> Result<()> {
     let fixture = Fixture::new()?;
     let sandbox = fixture.sandbox("live").await?;
     let mut handle = sandbox.exec_stream_with("cat", |o| o.stdin_pipe()).await?;
-    let mut stdin = handle.take_stdin().unwrap();
+    let stdin = handle.take_stdin().unwrap();
     assert!(matches!(within(handle.recv()).await, Some(ExecEvent::Started { pid }) if pid > 1));
     for word in ["one", "two", "three"] {
         // Each answer arrives before the next question is put.

@@ -41,7 +41,7 @@ pub use error::{
 };
 pub use exec::{
     ExecControl, ExecEvent, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, ExecSink,
-    ExecStdinError, ExitStatus, StdinMode,
+    ExecStdinError, Exit, ExitStatus, StdinMode,
 };
 pub use msb_types::{MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES};
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};

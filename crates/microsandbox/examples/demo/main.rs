@@ -119,10 +119,7 @@ async fn tour(sandbox: &Sandbox) -> Result<Duration> {
     let mut handle = sandbox.exec_stream("sleep", ["1000"]).await?;
     handle.signal(15).await?;
     let status = handle.wait().await?;
-    show(
-        "  ",
-        &format!("code {}, signal {:?}", status.code, status.signal),
-    );
+    show("  ", &format!("code {}, {:?}", status.code, handle.exit()));
     Ok(first_output)
 }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::pump::{self, News};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::exec::{ExecEvent, ExecOutput, ExitStatus};
+use crate::exec::{ExecEvent, ExecOutput, Exit, ExitStatus};
 
 /// The signal that cannot be refused.
 const SIGKILL: i32 = 9;
@@ -35,7 +35,7 @@ pub struct ExecHandle {
     pid: Option<u32>,
     stdin: Option<ExecSink>,
     news: mpsc::Receiver<News>,
-    status: Option<ExitStatus>,
+    exit: Option<Exit>,
     pump: JoinHandle<()>,
     /// Writes `StdinMode::Bytes`.
     feeder: Option<JoinHandle<()>>,
@@ -58,7 +58,7 @@ impl ExecHandle {
             pid: Some(pid),
             stdin,
             news,
-            status: None,
+            exit: None,
             pump,
             feeder: None,
             deadline: None,
@@ -72,7 +72,7 @@ impl ExecHandle {
 
     /// Writes `bytes` to standard input, and then its end.
     pub(crate) fn feed(&mut self, bytes: Vec<u8>) {
-        if let Some(mut sink) = self.stdin.take() {
+        if let Some(sink) = self.stdin.take() {
             self.feeder = Some(tokio::spawn(async move {
                 // A command need not read all it is given; then there is nobody to tell.
                 if sink.write(bytes).await.is_ok() {
@@ -123,9 +123,11 @@ impl ExecHandle {
         };
         match news {
             Some(News::Event(event)) => Ok(Some(event)),
-            Some(News::Exited(status)) => {
-                self.status = Some(status);
-                Ok(Some(ExecEvent::Exited { code: status.code }))
+            Some(News::Exited(exit)) => {
+                self.exit = Some(exit);
+                Ok(Some(ExecEvent::Exited {
+                    code: ExitStatus::from(exit).code,
+                }))
             }
             Some(News::Broken(error)) => Err(error.into()),
             None => Ok(None),
@@ -139,15 +141,24 @@ impl ExecHandle {
 
     /// Waits for the end; output that was not received yet is dropped.
     pub async fn wait(&mut self) -> MicrosandboxResult<ExitStatus> {
-        while self.status.is_none() && self.next().await?.is_some() {}
-        self.status
+        while self.exit.is_none() && self.next().await?.is_some() {}
+        Ok(self.ended()?.into())
+    }
+
+    /// How it ended, a code or a signal told apart; `None` while that was not received.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    fn ended(&self) -> MicrosandboxResult<Exit> {
+        self.exit
             .ok_or(MicrosandboxError::Protocol(ConversationError::Closed))
     }
 
     /// Waits for the end and gathers all output on the way. Standard input that was not
     /// taken ends at once.
     pub async fn collect(&mut self) -> MicrosandboxResult<ExecOutput> {
-        if let Some(mut stdin) = self.stdin.take() {
+        if let Some(stdin) = self.stdin.take() {
             // It may have ended already.
             let _ = stdin.close().await;
         }
@@ -159,9 +170,8 @@ impl ExecHandle {
                 _ => {}
             }
         }
-        let status = self.wait().await?;
         Ok(ExecOutput {
-            status,
+            exit: self.ended()?,
             stdout: stdout.freeze(),
             stderr: stderr.freeze(),
         })
@@ -246,7 +256,7 @@ impl ExecSink {
     /// # Errors
     ///
     /// When the command ended or closed its standard input.
-    pub async fn write(&mut self, data: impl AsRef<[u8]>) -> MicrosandboxResult<()> {
+    pub async fn write(&self, data: impl AsRef<[u8]>) -> MicrosandboxResult<()> {
         for chunk in data.as_ref().chunks(MAX_CHUNK) {
             let count = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
             let Ok(permits) = self.link.window.acquire_many(count).await else {
@@ -263,7 +273,7 @@ impl ExecSink {
     }
 
     /// Ends the input: the command reads end-of-file.
-    pub async fn close(&mut self) -> MicrosandboxResult<()> {
+    pub async fn close(&self) -> MicrosandboxResult<()> {
         Ok(self.link.speaker.send(&HostMessage::StdinEof).await?)
     }
 }

@@ -7,7 +7,7 @@ mod pump;
 
 pub use handle::{ExecControl, ExecHandle, ExecSink};
 pub use options::{ExecOptions, ExecOptionsBuilder, RlimitResource, StdinMode};
-pub use output::{ExecEvent, ExecOutput, ExecStdinError, ExitStatus};
+pub use output::{ExecEvent, ExecOutput, ExecStdinError, Exit, ExitStatus};
 
 use std::path::Path;
 use std::time::Duration;

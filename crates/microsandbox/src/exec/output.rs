@@ -4,6 +4,8 @@ use std::string::FromUtf8Error;
 
 use bytes::Bytes;
 
+pub use msb_protocol::Exit;
+
 use crate::error::ExecFailed;
 
 /// How a command ended.
@@ -13,28 +15,23 @@ pub struct ExitStatus {
     pub code: i32,
     /// Whether it returned 0.
     pub success: bool,
-    /// The signal that ended it, if one did.
-    pub signal: Option<i32>,
 }
 
-impl From<msb_protocol::Exit> for ExitStatus {
-    fn from(exit: msb_protocol::Exit) -> Self {
+impl From<Exit> for ExitStatus {
+    fn from(exit: Exit) -> Self {
         match exit {
-            msb_protocol::Exit::Signal(signal) => Self {
+            Exit::Signal(signal) => Self {
                 code: signal.saturating_add(128),
                 success: false,
-                signal: Some(signal),
             },
-            msb_protocol::Exit::Code(code) => Self {
+            Exit::Code(code) => Self {
                 code,
                 success: code == 0,
-                signal: None,
             },
             // A newer guest's word for an end we do not know: no success, surely.
             _ => Self {
                 code: 255,
                 success: false,
-                signal: None,
             },
         }
     }
@@ -43,15 +40,20 @@ impl From<msb_protocol::Exit> for ExitStatus {
 /// A command's whole output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecOutput {
-    pub(crate) status: ExitStatus,
+    pub(crate) exit: Exit,
     pub(crate) stdout: Bytes,
     pub(crate) stderr: Bytes,
 }
 
 impl ExecOutput {
-    /// How it ended.
+    /// How it ended, as a code.
     pub fn status(&self) -> ExitStatus {
-        self.status
+        self.exit.into()
+    }
+
+    /// How it ended: a code or a signal, told apart.
+    pub fn exit(&self) -> Exit {
+        self.exit
     }
 
     /// What it wrote to standard output, as text.

@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::handle::{ExecHandle, Link};
 use crate::error::{ExecFailed, ExecFailedKind, MicrosandboxError, MicrosandboxResult};
-use crate::exec::{ExecEvent, ExecStdinError, ExitStatus};
+use crate::exec::{ExecEvent, ExecStdinError, Exit};
 
 /// How many events may wait for the program; each holds at most 64 KiB of output.
 const EVENT_QUEUE: usize = 8;
@@ -23,7 +23,7 @@ pub(crate) enum News {
     /// An event, as the program sees it.
     Event(ExecEvent),
     /// The end.
-    Exited(ExitStatus),
+    Exited(Exit),
     /// No end that the agent told of.
     Broken(ConversationError),
 }
@@ -84,7 +84,7 @@ async fn pump(mut listener: Listener, news: mpsc::Sender<News>, window: Arc<Sema
                 window.close();
                 (News::Event(ExecEvent::StdinError(ExecStdinError {})), false)
             }
-            Ok(GuestMessage::Exited(exit)) => (News::Exited(exit.into()), true),
+            Ok(GuestMessage::Exited(exit)) => (News::Exited(exit), true),
             Ok(GuestMessage::Refused(refusal)) => (News::Broken(refused(refusal)), true),
             Ok(_) => (News::Broken(ConversationError::OutOfTurn), true),
             Err(error) => (News::Broken(error), true),
