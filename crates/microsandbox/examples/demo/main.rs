@@ -99,7 +99,7 @@ async fn tour(sandbox: &Sandbox) -> Result<Duration> {
     let mut handle = sandbox
         .exec_stream_with("wc", |options| options.stdin_pipe())
         .await?;
-    let mut stdin = handle
+    let stdin = handle
         .take_stdin()
         .context("stdin was asked for as a pipe")?;
     for line in 1..=1000 {
