@@ -1,7 +1,7 @@
 //! SIGKILL, to anything, at any moment: nothing is left, and the next start works.
 
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use msb_tests::{Fixture, host, within};
@@ -42,8 +42,8 @@ async fn round(fixture: &Fixture, target: Target, after: Duration) -> Result<()>
     host::nothing_left().await
 }
 
-#[tokio::test]
-async fn fifty_kills_leave_nothing() -> Result<()> {
+/// Kills until `done`, given the number of rounds so far, says so; then a sandbox must start.
+async fn kill_until(done: impl Fn(u32) -> bool) -> Result<()> {
     let seed = std::env::var("MSB_TEST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -51,13 +51,16 @@ async fn fifty_kills_leave_nothing() -> Result<()> {
     println!("MSB_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let fixture = Fixture::new()?;
-    for i in 0..ROUNDS {
+    let mut rounds = 0;
+    while !done(rounds) {
         let target = [Target::Program, Target::Supervisor, Target::Vmm][random.usize(..3)];
         let after = LATEST.mul_f64(random.f64());
         round(&fixture, target, after)
             .await
-            .with_context(|| format!("round {i}: {target:?} after {after:?}"))?;
+            .with_context(|| format!("round {rounds}: {target:?} after {after:?}"))?;
+        rounds += 1;
     }
+    println!("{rounds} rounds");
     let fresh = Fixture::new()?;
     let sandbox = fresh.sandbox("victim").await?;
     assert!(
@@ -68,4 +71,18 @@ async fn fifty_kills_leave_nothing() -> Result<()> {
     );
     sandbox.stop().await?;
     host::nothing_left().await
+}
+
+#[tokio::test]
+async fn fifty_kills_leave_nothing() -> Result<()> {
+    kill_until(|rounds| rounds == ROUNDS).await
+}
+
+/// `cargo xtask soak kill::soak --seconds N`
+#[tokio::test]
+#[ignore = "runs for as long as MSB_SOAK_SECONDS says"]
+async fn soak() -> Result<()> {
+    let seconds = std::env::var("MSB_SOAK_SECONDS")?.parse()?;
+    let started = Instant::now();
+    kill_until(|_| started.elapsed() >= Duration::from_secs(seconds)).await
 }
