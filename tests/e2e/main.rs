@@ -1,5 +1,10 @@
 //! End-to-end tests: each boots real guests through the public API.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod boot;
 mod ending;
