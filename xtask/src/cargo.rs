@@ -57,6 +57,20 @@ pub(crate) fn host_programs() -> Result<Vec<Executable>> {
     )
 }
 
+/// The binaries of the end-to-end tests, in release form.
+pub(crate) fn end_to_end_tests() -> Result<Vec<Executable>> {
+    let mut tests = executables(
+        Command::new(paths::cargo())
+            .current_dir(paths::workspace())
+            .args(["test", "--release", "--no-run", "--package", "msb-tests"]),
+    )?;
+    tests.retain(|executable| executable.test);
+    if tests.is_empty() {
+        bail!("the package msb-tests has no test binaries");
+    }
+    Ok(tests)
+}
+
 /// The variables by which the library finds the host's programs.
 pub(crate) fn host_env(programs: &[Executable]) -> Result<Vec<(&'static str, PathBuf)>> {
     [

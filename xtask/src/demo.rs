@@ -6,8 +6,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::guest::Guest;
 use crate::kvm::{self, Call};
+use crate::product::Product;
 use crate::{cargo, paths, setup};
 
 /// Options of `demo`; those after the first three belong to the example itself.
@@ -54,8 +54,7 @@ impl Options {
 /// Sets up, builds and runs the example.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     setup::run()?;
-    let guest = Guest::build()?;
-    let programs = cargo::host_programs()?;
+    let product = Product::build()?;
     let built = cargo::executables(
         Command::new(paths::cargo())
             .current_dir(paths::workspace())
@@ -76,9 +75,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let mut argv = vec![demo.path.into_os_string()];
     argv.extend(options.example_args());
     let mut call = Call::here(argv)?;
-    for (name, path) in guest.env().into_iter().chain(cargo::host_env(&programs)?) {
-        call.set(name, path);
-    }
+    product.show_to(&mut call)?;
     let timeout = std::time::Duration::from_secs(options.timeout);
     Ok(kvm::run(&kvm::Options::with_timeout(timeout), call)?.into_exit_code())
 }

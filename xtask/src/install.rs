@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::guest::Guest;
+use crate::product::Product;
 use crate::{cache, cargo, paths, setup};
 
 /// Options of `install`.
@@ -22,8 +22,7 @@ pub(crate) struct Options {
 /// Builds everything and installs it.
 pub(crate) fn main(options: &Options) -> Result<()> {
     setup::run()?;
-    let guest = Guest::build()?;
-    let programs = cargo::host_programs()?;
+    let product = Product::build()?;
     let home = match &options.home {
         Some(home) => std::path::absolute(home).context("no absolute path for --home")?,
         None => paths::msb_home()?,
@@ -32,12 +31,12 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let (bin, lib) = (home.join("bin"), home.join("lib"));
     private_dir(&bin)?;
     private_dir(&lib)?;
-    for (_, path) in cargo::host_env(&programs)? {
+    for (_, path) in cargo::host_env(&product.programs)? {
         let name = path.file_name().context("a program has no name")?;
         put(&path, &bin.join(name), 0o755)?;
     }
-    put(&guest.kernel, &lib.join("vmlinux"), 0o644)?;
-    put(&guest.initramfs, &lib.join("initramfs.cpio"), 0o644)
+    put(&product.guest.kernel, &lib.join("vmlinux"), 0o644)?;
+    put(&product.guest.initramfs, &lib.join("initramfs.cpio"), 0o644)
 }
 
 fn private_dir(dir: &Path) -> Result<()> {

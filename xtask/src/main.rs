@@ -21,6 +21,7 @@ mod install;
 mod kvm;
 mod paths;
 mod proc;
+mod product;
 mod progress;
 mod setup;
 mod soak;

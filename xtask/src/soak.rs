@@ -9,9 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::guest::Guest;
 use crate::kvm::{self, Call};
-use crate::{cargo, paths, proc, setup};
+use crate::product::Product;
+use crate::{cargo, proc, setup};
 
 /// How much longer than the soak itself the machine may live.
 const MARGIN: Duration = Duration::from_secs(300);
@@ -30,12 +30,7 @@ pub(crate) struct Options {
 /// Runs one soak where KVM is real.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     setup::run()?;
-    let mut tests = cargo::executables(
-        Command::new(paths::cargo())
-            .current_dir(paths::workspace())
-            .args(["test", "--release", "--no-run", "--package", "msb-tests"]),
-    )?;
-    tests.retain(|executable| executable.test);
+    let tests = cargo::end_to_end_tests()?;
     let mut soaks = Vec::new();
     for test in tests {
         let list = proc::text(Command::new(&test.path).args(["--list", "--ignored"]))?;
@@ -53,8 +48,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
         bail!("no soak {wanted:?}; there are: {}", known.join(", "));
     };
 
-    let guest = Guest::build()?;
-    let programs = cargo::host_programs()?;
+    let product = Product::build()?;
     let argv = [
         program.as_os_str(),
         name.as_ref(),
@@ -64,9 +58,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     let mut call = Call::here(argv.iter().map(Into::into).collect())?;
     call.argv.push("--nocapture".into());
     call.set("MSB_SOAK_SECONDS", options.seconds.to_string());
-    for (name, path) in guest.env().into_iter().chain(cargo::host_env(&programs)?) {
-        call.set(name, path);
-    }
+    product.show_to(&mut call)?;
     let limit = Duration::from_secs(options.seconds) + MARGIN;
     let outcome = kvm::run(&kvm::Options::with_timeout(limit), call);
     Ok(outcome.context("the soak could not run")?.into_exit_code())

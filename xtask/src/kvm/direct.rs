@@ -13,10 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
 
-use super::{Call, Outcome};
+use super::{Call, Outcome, signals};
 use crate::sys;
 
 enum Event {
@@ -27,8 +25,7 @@ enum Event {
 pub(super) fn run(call: &Call, timeout: Duration) -> Result<Outcome> {
     let deadline = Instant::now() + timeout;
     let (events, receiver) = mpsc::sync_channel(16);
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]).context("cannot watch for signals")?;
+    signals::forward(events.clone(), Event::Signal)?;
 
     let mut command = call.command();
     sys::bind_child(&mut command, Vec::new());
@@ -39,14 +36,6 @@ pub(super) fn run(call: &Call, timeout: Duration) -> Result<Outcome> {
     let group = Pid::from_child(&child);
     let _foreground = Foreground::give(group);
 
-    let signal_events = events.clone();
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            if signal_events.send(Event::Signal(signal)).is_err() {
-                break;
-            }
-        }
-    });
     wait_for(child, events);
 
     loop {

@@ -15,6 +15,7 @@ mod machine;
 pub(crate) mod probe;
 pub(crate) mod runner;
 mod session;
+mod signals;
 mod steady;
 
 use std::ffi::OsString;

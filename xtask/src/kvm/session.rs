@@ -11,12 +11,10 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use super::frame::{CHUNK, Frame, STDIN_WINDOW, Stream};
 use super::machine::Machine;
-use super::{Call, Options, Outcome, direct};
+use super::{Call, Options, Outcome, direct, signals};
 
 /// Where sandboxes live inside: neither sockets nor locks work across the host's file system.
 const MSB_HOME: &str = "/run/microsandbox";
@@ -35,7 +33,7 @@ pub(super) fn run(options: &Options, mut call: Call) -> Result<Outcome> {
         call.set("MSB_HOME", MSB_HOME);
     }
     let (events, receiver) = mpsc::sync_channel(16);
-    forward_signals(events.clone())?;
+    signals::forward(events.clone(), Event::Signal)?;
 
     let (machine, stream) = Machine::start(options)?;
     let link = Link::new(&stream)?;
@@ -112,19 +110,6 @@ impl Link {
         *window = change(*window);
         changed.notify_all();
     }
-}
-
-fn forward_signals(events: SyncSender<Event>) -> Result<()> {
-    let mut signals =
-        Signals::new([SIGINT, SIGTERM, SIGHUP, SIGQUIT]).context("cannot watch for signals")?;
-    thread::spawn(move || {
-        for signal in signals.forever() {
-            if events.send(Event::Signal(signal)).is_err() {
-                break;
-            }
-        }
-    });
-    Ok(())
 }
 
 /// Carries our standard input into the machine, no faster than the command takes it.

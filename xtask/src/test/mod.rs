@@ -10,12 +10,12 @@ use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cargo::{self, Executable};
-use crate::guest::Guest;
 use crate::kvm::{self, Call, Outcome};
+use crate::product::Product;
 use crate::{paths, setup};
 
 /// Options of `test`. Without any, everything runs.
@@ -72,24 +72,13 @@ fn unit(names: &[String]) -> Result<()> {
 
 /// The end-to-end tests, in one machine.
 fn end_to_end(names: &[String], timeout: Duration) -> Result<ExitCode> {
-    let guest = Guest::build()?;
-    let programs = cargo::host_programs()?;
-    let mut tests = cargo::executables(
-        Command::new(paths::cargo())
-            .current_dir(paths::workspace())
-            .args(["test", "--release", "--no-run", "--package", "msb-tests"]),
-    )?;
-    tests.retain(|executable| executable.test);
-    if tests.is_empty() {
-        bail!("the package msb-tests has no test binaries");
-    }
+    let product = Product::build()?;
+    let tests = cargo::end_to_end_tests()?;
 
     let options = kvm::Options::with_timeout(timeout);
     let mut call = Call::here(suite_command(&options, &tests, names)?)?;
     call.cwd = paths::workspace().join("tests").into_os_string();
-    for (name, path) in guest.env().into_iter().chain(cargo::host_env(&programs)?) {
-        call.set(name, path);
-    }
+    product.show_to(&mut call)?;
     let outcome = match kvm::run(&options, call.clone()) {
         Err(error) if kvm::is_machine_crash(&error) => {
             // The emulator's fault, not the code's: see kvm/steady.rs. Said aloud, tried once more.
