@@ -58,7 +58,8 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Kernel command line, instead of the default one
+    /// Kernel command line, instead of the default one: the console, and
+    /// "reboot=k panic=-1 quiet loglevel=3 tsc=reliable"
     #[arg(long, value_name = "TEXT")]
     cmdline: Option<String>,
 

@@ -88,7 +88,7 @@ fn a_good_machine_is_accepted() {
     config.control = Some(place.path("control"));
     let blueprint = build(config).unwrap();
     assert_eq!(blueprint.cpus, 1);
-    assert_eq!(blueprint.command_line, DEFAULT_COMMAND_LINE);
+    assert!(blueprint.command_line.starts_with("console=hvc0 reboot=k"));
     assert_eq!(
         place.names(),
         ["control", "disk", "initrd", "kernel", "vsock"]
@@ -273,7 +273,14 @@ fn command_lines() {
     config.cmdline = Some("a\0b".to_owned());
     refused(config.clone(), ErrorKind::InvalidConfig, "zero byte");
     config.cmdline = Some("x".repeat(2047));
-    build(config).unwrap();
+    build(config.clone()).unwrap();
+    config.cmdline = None;
+    config.serial = ConsoleTarget::Stdio;
+    let serial = build(config.clone()).unwrap().command_line;
+    assert!(serial.starts_with("console=ttyS0 reboot"), "{serial}");
+    config.console = ConsoleTarget::File(place.source("log"));
+    let both = build(config).unwrap().command_line;
+    assert!(both.starts_with("console=ttyS0 console=hvc0"), "{both}");
 }
 
 #[test]
