@@ -10,10 +10,8 @@ use vmm_virtio::{Device, GuestRam, Irq, Live, Queue, Tag};
 
 use crate::event_loop::{EventLoop, Mailbox, SlotId};
 use crate::message::Message;
+use crate::report::Limiter;
 use crate::transport::DeviceControl;
-
-/// Faults of one device that are all logged; after these, each power of two.
-const LOGGED_FAULTS: u64 = 4;
 
 /// A device's number among all of the machine's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +48,7 @@ struct Hosted {
     device: Box<dyn Device>,
     slot: SlotId,
     irq: Irq,
-    faults: u64,
+    faults: Limiter,
 }
 
 impl fmt::Debug for Hosted {
@@ -86,7 +84,7 @@ impl DeviceHost {
             device,
             slot,
             irq,
-            faults: 0,
+            faults: Limiter::default(),
         });
     }
 
@@ -164,13 +162,12 @@ impl Hosted {
     fn broken(&mut self, events: &mut EventLoop, error: &dyn std::error::Error) {
         self.stop(events);
         self.irq.needs_reset();
-        self.faults = self.faults.saturating_add(1);
-        if self.faults <= LOGGED_FAULTS || self.faults.is_power_of_two() {
+        if let Some(faults) = self.faults.count() {
             let name = self.device.spec().name;
             let cause = crate::report::chain(error);
             tracing::warn!(
                 device = name,
-                faults = self.faults,
+                faults,
                 "stopped until its driver resets it: {cause}"
             );
         }

@@ -6,8 +6,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use msb_vmapi::{ErrorKind, Event, FromVmm, Reply, Request, VmError, VmState};
+use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 use vmm_virtio::{Interest, Register, Tag};
 
@@ -20,7 +22,12 @@ const MAX_CLIENTS: usize = 16;
 /// Requests taken from one client before others have their turn.
 const BATCH: usize = 16;
 
+/// How long no connection is accepted after the host could not.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
 const LISTENER: Tag = Tag(0);
+/// The pause is over.
+const LISTEN_AGAIN: Tag = Tag(u32::MAX);
 /// The first client's tag; one more for each that ever came.
 const FIRST_CLIENT: u32 = 1;
 
@@ -82,7 +89,11 @@ impl Server {
     fn admit(&mut self, connection: Connection) -> Tag {
         let tag = Tag(self.next_tag);
         // Tags come round after four billion clients; those of then are long gone.
-        self.next_tag = self.next_tag.checked_add(1).unwrap_or(FIRST_CLIENT);
+        self.next_tag = match self.next_tag + 1 {
+            // The last one is taken.
+            u32::MAX => FIRST_CLIENT,
+            next => next,
+        };
         self.clients.push(Client {
             tag,
             connection,
@@ -116,7 +127,10 @@ impl Server {
 
     /// Serves an event, and says what was asked for.
     pub fn ready(&mut self, tag: Tag, reg: &mut dyn Register) -> Vec<Asked> {
-        if tag == LISTENER {
+        if tag == LISTENER || tag == LISTEN_AGAIN {
+            if tag == LISTEN_AGAIN {
+                self.listen(Interest::READABLE, reg);
+            }
             self.accept(reg);
             return Vec::new();
         }
@@ -194,8 +208,18 @@ impl Server {
             return;
         };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let Ok(socket) = accept_with(listener, flags) else {
-            return;
+        let socket = match accept_with(listener, flags) {
+            Ok(socket) => socket,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return,
+            Err(errno) => {
+                // Out of descriptors, most likely. The connection still waits, and would be reported
+                // again at once and for ever.
+                tracing::warn!("no control connection can be accepted: {errno}");
+                self.listen(Interest::NONE, reg);
+                // Without the timer nobody is accepted any more; the machine goes on.
+                let _ = reg.arm(LISTEN_AGAIN, ACCEPT_PAUSE);
+                return;
+            }
         };
         if self.clients.len() >= MAX_CLIENTS {
             // Closing it is the answer.
@@ -208,6 +232,13 @@ impl Server {
         });
         if !watched {
             self.clients.pop();
+        }
+    }
+
+    fn listen(&self, interest: Interest, reg: &mut dyn Register) {
+        if let Some(listener) = &self.listener {
+            // It was watched since the start.
+            let _ = reg.modify(listener.as_fd(), interest, LISTENER);
         }
     }
 

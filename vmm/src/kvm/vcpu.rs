@@ -89,7 +89,8 @@ impl Vcpu {
                 "KVM_EXIT_FAIL_ENTRY: hardware reason {reason:#x} on processor {cpu}"
             )),
             Ok(VcpuExit::InternalError) => {
-                Exit::Failed("KVM_EXIT_INTERNAL_ERROR: an instruction it cannot emulate".into())
+                let why = "KVM_EXIT_INTERNAL_ERROR, mostly an instruction that it cannot emulate";
+                Exit::Failed(why.to_owned())
             }
             Ok(VcpuExit::Intr) => Exit::Interrupted,
             Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => Exit::Other,

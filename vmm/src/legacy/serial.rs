@@ -114,6 +114,11 @@ impl Serial {
         self.drained.as_fd()
     }
 
+    /// Says that there is room for input.
+    pub fn signal_drained(&self) {
+        Drained(Arc::clone(&self.drained)).in_buffer_empty();
+    }
+
     /// Waits for the next time.
     pub fn clear_drained(&self) {
         // The only failure is that there was nothing to clear.

@@ -67,9 +67,20 @@ pub struct Keyboard {
     escape: Option<Escape>,
     sink: Sink,
     waiting: Vec<u8>,
-    /// The loop cannot watch it: a regular file or the null device, which are always ready.
-    always_ready: bool,
+    input: Watch,
+    /// Whether the loop watches for room in the pipe.
+    sink_watched: bool,
     ended: bool,
+}
+
+/// How the input is waited for. What is not wanted is not watched at all: a terminal that has hung up
+/// would be reported for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    No,
+    Yes,
+    /// The loop cannot watch it: a regular file or the null device, which are always ready.
+    Needless,
 }
 
 impl Keyboard {
@@ -80,24 +91,20 @@ impl Keyboard {
             escape,
             sink,
             waiting: Vec::new(),
-            always_ready: false,
+            input: Watch::No,
+            sink_watched: false,
             ended: false,
         }
     }
 
     /// Starts to listen.
     pub fn start(&mut self, reg: &mut dyn Register) -> io::Result<()> {
-        match &self.sink {
-            Sink::Pipe(pipe) => reg.add(pipe.as_fd(), Interest::NONE, SINK)?,
-            Sink::Serial(serial) => reg.add(serial.drained_fd(), Interest::READABLE, SINK)?,
+        if let Sink::Serial(serial) = &self.sink {
+            reg.add(serial.drained_fd(), Interest::READABLE, SINK)?;
+            // There is room from the start, and that may be the only event that there is.
+            serial.signal_drained();
         }
-        match reg.add(self.from.as_fd(), Interest::READABLE, INPUT) {
-            Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
-                self.always_ready = true;
-                Ok(())
-            }
-            result => result,
-        }
+        self.watch(reg)
     }
 
     /// Serves an event. `true`: end the machine.
@@ -107,23 +114,52 @@ impl Keyboard {
         {
             serial.clear_drained();
         }
-        let readable = tag == INPUT || self.always_ready;
-        let mut quit = false;
-        if readable && self.waiting.is_empty() && !self.ended {
-            quit = self.read(reg)?;
+        let readable = tag == INPUT || self.input == Watch::Needless;
+        if readable && self.waiting.is_empty() && !self.ended && self.read()? {
+            return Ok(true);
         }
-        self.feed(reg)?;
-        Ok(quit)
+        self.feed()?;
+        self.watch(reg)?;
+        Ok(false)
     }
 
-    fn read(&mut self, reg: &mut dyn Register) -> io::Result<bool> {
+    /// Watches the input while nothing waits for the guest, and the pipe while something does.
+    fn watch(&mut self, reg: &mut dyn Register) -> io::Result<()> {
+        let stuck = !self.waiting.is_empty();
+        match (self.input, stuck || self.ended) {
+            (Watch::No, false) => {
+                self.input = match reg.add(self.from.as_fd(), Interest::READABLE, INPUT) {
+                    Ok(()) => Watch::Yes,
+                    Err(error) if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                        Watch::Needless
+                    }
+                    Err(error) => return Err(error),
+                };
+            }
+            (Watch::Yes, true) => {
+                reg.remove(self.from.as_fd())?;
+                self.input = Watch::No;
+            }
+            _ => {}
+        }
+        let Sink::Pipe(pipe) = &self.sink else {
+            return Ok(());
+        };
+        match (self.sink_watched, stuck) {
+            (false, true) => reg.add(pipe.as_fd(), Interest::WRITABLE, SINK)?,
+            (true, false) => reg.remove(pipe.as_fd())?,
+            _ => {}
+        }
+        self.sink_watched = stuck;
+        Ok(())
+    }
+
+    /// Takes what was typed. `true`: end the machine.
+    fn read(&mut self) -> io::Result<bool> {
         let mut bytes = [0; CHUNK];
         let bytes = match rustix::io::read(&self.from, &mut bytes) {
             Ok(0) | Err(Errno::IO) => {
                 self.ended = true;
-                if !self.always_ready {
-                    reg.remove(self.from.as_fd())?;
-                }
                 return Ok(false);
             }
             Ok(count) => bytes.get(..count).unwrap_or_default().to_vec(),
@@ -144,11 +180,12 @@ impl Keyboard {
         Ok(false)
     }
 
-    /// Gives the guest what it has room for, and stops listening while something is left.
-    fn feed(&mut self, reg: &mut dyn Register) -> io::Result<()> {
-        let had_some = !self.waiting.is_empty();
+    /// Gives the guest what it has room for.
+    fn feed(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
         let taken = match &self.sink {
-            _ if !had_some => 0,
             Sink::Pipe(pipe) => match rustix::io::write(pipe, &self.waiting) {
                 Ok(taken) => taken,
                 Err(Errno::AGAIN | Errno::INTR) => 0,
@@ -162,23 +199,6 @@ impl Keyboard {
             }
         };
         self.waiting.drain(..taken.min(self.waiting.len()));
-        let stuck = !self.waiting.is_empty();
-        if !self.always_ready && !self.ended {
-            let interest = if stuck {
-                Interest::NONE
-            } else {
-                Interest::READABLE
-            };
-            reg.modify(self.from.as_fd(), interest, INPUT)?;
-        }
-        if let Sink::Pipe(pipe) = &self.sink {
-            let interest = if stuck {
-                Interest::WRITABLE
-            } else {
-                Interest::NONE
-            };
-            reg.modify(pipe.as_fd(), interest, SINK)?;
-        }
         Ok(())
     }
 }
@@ -186,6 +206,60 @@ impl Keyboard {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use crate::event_loop::EventLoop;
+
+    #[test]
+    fn a_long_paste_arrives_whole_and_in_order() {
+        let mut events = EventLoop::new().unwrap();
+        let slot = events.slot().unwrap();
+        let (mut typist, from) = UnixStream::pair().unwrap();
+        let (mut guest, sink) = UnixStream::pair().unwrap();
+        sink.set_nonblocking(true).unwrap();
+        guest.set_nonblocking(true).unwrap();
+        let mut keyboard = Keyboard::new(from.into(), None, Sink::Pipe(sink.into()));
+        keyboard.start(&mut events.register(slot)).unwrap();
+        let paste: Vec<u8> = (0..=255).cycle().take(1 << 20).collect();
+        let copy = paste.clone();
+        let typing = std::thread::spawn(move || typist.write_all(&copy).unwrap());
+        let mut arrived = Vec::new();
+        let mut tokens = Vec::new();
+        let mut stuck = false;
+        while arrived.len() < paste.len() {
+            events.wait(&mut tokens).unwrap();
+            for token in tokens.drain(..) {
+                let mut reg = events.register(slot);
+                assert!(!keyboard.ready(token.tag(), &mut reg).unwrap());
+            }
+            // The guest reads only when it has made the sink full, or at the end.
+            let full = !keyboard.waiting.is_empty();
+            stuck |= full;
+            if full || keyboard.ended || arrived.len() + (1 << 16) > paste.len() || !stuck {
+                let _ = guest.read_to_end(&mut arrived);
+            }
+        }
+        assert_eq!(arrived, paste);
+        typing.join().unwrap();
+    }
+
+    #[test]
+    fn a_terminal_that_hung_up_is_watched_no_more() {
+        let mut events = EventLoop::new().unwrap();
+        let slot = events.slot().unwrap();
+        let (typist, from) = UnixStream::pair().unwrap();
+        let (_guest, sink) = UnixStream::pair().unwrap();
+        let mut keyboard = Keyboard::new(from.into(), None, Sink::Pipe(sink.into()));
+        keyboard.start(&mut events.register(slot)).unwrap();
+        drop(typist);
+        let mut tokens = Vec::new();
+        events.wait(&mut tokens).unwrap();
+        keyboard
+            .ready(tokens[0].tag(), &mut events.register(slot))
+            .unwrap();
+        assert!(keyboard.ended && keyboard.input == Watch::No);
+    }
 
     #[test]
     fn the_escape_key() {

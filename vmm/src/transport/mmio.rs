@@ -14,6 +14,7 @@ use vmm_virtio::{ConfigSpace, Device, Fault, GuestRam, Irq, Queue};
 use super::DeviceControl;
 use super::registers::{Half, NEEDS_RESET, Registers, Ring, Transition};
 use crate::bus::BusDevice;
+use crate::report::Limiter;
 
 /// "virt"
 const MAGIC: u32 = 0x7472_6976;
@@ -35,6 +36,7 @@ pub struct MmioTransport {
     kicks: Vec<EventFd>,
     ram: GuestRam,
     device: Box<dyn DeviceControl>,
+    faults: Limiter,
 }
 
 impl MmioTransport {
@@ -56,6 +58,7 @@ impl MmioTransport {
             kicks,
             ram,
             device: control,
+            faults: Limiter::default(),
         }
     }
 
@@ -152,11 +155,10 @@ impl MmioTransport {
         let started = match self.activate(registers) {
             Ok(queues) => self.device.start(registers.accepted(), queues),
             Err(fault) => {
-                tracing::warn!(
-                    kind = self.kind,
-                    "device not started: {}",
-                    crate::report::chain(&fault)
-                );
+                if let Some(faults) = self.faults.count() {
+                    let cause = crate::report::chain(&fault);
+                    tracing::warn!(kind = self.kind, faults, "device not started: {cause}");
+                }
                 false
             }
         };

@@ -42,7 +42,7 @@ impl Fixture {
     /// Serves what there is to serve now.
     fn turn(&mut self) -> Vec<Asked> {
         let mut reg = self.events.register(self.slot);
-        reg.arm(Tag(u32::MAX), Duration::ZERO).unwrap();
+        reg.arm(Tag(u32::MAX - 1), Duration::ZERO).unwrap();
         let mut tokens = Vec::new();
         self.events.wait(&mut tokens).unwrap();
         let mut asked = Vec::new();
