@@ -36,7 +36,8 @@ fn write(level: u8, message: &str) {
     // Nobody is left to tell of a log that cannot be written.
     let _ = match KMSG.get() {
         Some(kmsg) => {
-            let record = format!("<{level}>msb-agent: {}", &message[..cut]);
+            // Without its end the kernel would hold the line back for more of it.
+            let record = format!("<{level}>msb-agent: {}\n", &message[..cut]);
             rustix::io::write(kmsg, record.as_bytes()).is_ok()
         }
         None => writeln!(std::io::stderr(), "msb-agent: {}", &message[..cut]).is_ok(),
