@@ -20,9 +20,11 @@ pub fn to_kernel() {
     }
 }
 
-/// Something failed that matters.
+/// Something failed that matters. For the kernel it is critical, because a console that is
+/// kept quiet for a quick start (`loglevel=3`) still shows that, and often it is the only
+/// place where a failed boot can be seen.
 pub fn error(message: &str) {
-    write(3, message);
+    write(2, message);
 }
 
 /// Something that helps to understand.
