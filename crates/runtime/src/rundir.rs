@@ -7,6 +7,11 @@
 //! before anything else and hands a duplicate to the VMM, so the kernel drops it when
 //! both are gone, however they went. A directory whose lock is free is
 //! nobody's, and whoever finds it may remove it, under the lock.
+//!
+//! Looking whether a lock is free means taking it for a moment, and somebody who
+//! wants it in that moment must not mistake the look for an owner. So taking, looking and
+//! removing happen one at a time: behind the *gate*, `<home>/run.lock`, which nobody holds for
+//! longer than a few system calls.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -109,6 +114,11 @@ impl RunDir {
     /// Creates the directory where it is missing and takes its lock.
     pub fn lock(&self) -> Result<LockedRunDir, RunDirError> {
         self.check_paths()?;
+        let _gate = self.gate().map_err(|source| self.error(source))?;
+        self.lock_behind_gate()
+    }
+
+    fn lock_behind_gate(&self) -> Result<LockedRunDir, RunDirError> {
         loop {
             create_private(&self.path).map_err(|source| self.error(source))?;
             let lock = match self.open_lock(true) {
@@ -133,6 +143,10 @@ impl RunDir {
 
     /// Whether somebody holds the lock.
     pub fn is_held(&self) -> bool {
+        if !self.path.exists() {
+            return false;
+        }
+        let _gate = self.gate();
         match self.open_lock(false) {
             Ok(lock) => matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
@@ -153,19 +167,24 @@ impl RunDir {
         if !self.path.exists() {
             return true;
         }
-        match self.lock() {
+        let Ok(_gate) = self.gate() else { return false };
+        match self.lock_behind_gate() {
             Ok(locked) => locked.remove().is_ok(),
             Err(_) => false,
         }
     }
 
+    /// Waits for the gate and holds it until the file is dropped.
+    fn gate(&self) -> io::Result<File> {
+        let runs = self.path.parent().unwrap_or(Path::new("/"));
+        create_private(runs)?;
+        let gate = open_lock_file(&runs.with_extension("lock"), true)?;
+        gate.lock()?;
+        Ok(gate)
+    }
+
     fn open_lock(&self, create: bool) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create)
-            .mode(0o600)
-            .open(self.lock_path())
+        open_lock_file(&self.lock_path(), create)
     }
 
     fn is_current(&self, lock: &File) -> bool {
@@ -223,6 +242,15 @@ pub fn sweep(home: &Path) {
     }
 }
 
+fn open_lock_file(path: &Path, create: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create)
+        .mode(0o600)
+        .open(path)
+}
+
 fn create_private(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
@@ -278,6 +306,27 @@ mod tests {
         assert!(!dead.path().exists());
         assert!(alive.path().exists());
         drop(held);
+    }
+
+    #[test]
+    fn looking_and_sweeping_never_hinder_an_owner() {
+        let home = tempfile::tempdir().unwrap();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let dir = RunDir::of(home.path(), "busy");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    sweep(home.path());
+                    dir.is_held();
+                }
+            });
+            for _ in 0..300 {
+                let locked = dir.lock().expect("nobody else owns it");
+                assert!(dir.is_held());
+                locked.remove().unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
     }
 
     #[test]
