@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! talk exec VSOCK CMD ARGS...         run a command in a guest that is up; input from stdin
+//! talk time VSOCK COUNT CMD ARGS...   run it so often, one after the other, and say how long that took
 //! talk boot VSOCK [DEVICE]            be the supervisor: answer the guest's call, boot it, say how
 //!                                     long that took, and end it when stdin does
 //! ```
@@ -62,13 +63,15 @@ fn main() -> Outcome<()> {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
         ["exec", socket, program, args @ ..] => exec(socket, program, args),
+        ["time", socket, count, program, args @ ..] => time(socket, count.parse()?, program, args),
         ["boot", socket] => boot(socket, "/dev/vda"),
         ["boot", socket, device] => boot(socket, device),
-        _ => Err("usage: talk exec VSOCK CMD ARGS... | talk boot VSOCK [DEVICE]".into()),
+        _ => Err("usage: talk exec VSOCK CMD... | talk time VSOCK COUNT CMD... | talk boot VSOCK [DEVICE]".into()),
     }
 }
 
-fn exec(socket: &str, program: &str, args: &[&str]) -> Outcome<()> {
+/// A connection to the agent of a guest that is up.
+fn connect(socket: &str) -> Outcome<Connection> {
     let mut stream = UnixStream::connect(socket)?;
     stream.write_all(format!("CONNECT {AGENT_PORT}\n").as_bytes())?;
     let mut answer = Vec::new();
@@ -77,17 +80,49 @@ fn exec(socket: &str, program: &str, args: &[&str]) -> Outcome<()> {
         stream.read_exact(&mut byte)?;
         answer.extend(byte);
     }
-    let mut agent = Connection::greet(stream)?;
-    agent.send(&HostMessage::Exec(ExecRequest {
+    Connection::greet(stream)
+}
+
+fn request(program: &str, args: &[&str], stdin: Stdin) -> HostMessage {
+    HostMessage::Exec(ExecRequest {
         program: program.to_owned(),
         args: args.iter().map(|&arg| arg.to_owned()).collect(),
         env: Vec::new(),
         cwd: None,
         user: None,
-        stdin: Stdin::Pipe,
+        stdin,
         terminal: None,
         limits: Vec::new(),
-    }))?;
+    })
+}
+
+fn time(socket: &str, count: u32, program: &str, args: &[&str]) -> Outcome<()> {
+    let began = std::time::Instant::now();
+    let mut bytes = 0;
+    for _ in 0..count {
+        let mut agent = connect(socket)?;
+        agent.send(&request(program, args, Stdin::Null))?;
+        loop {
+            match agent.receive()? {
+                GuestMessage::Exited(_) => break,
+                GuestMessage::Stdout(chunk) => bytes += chunk.len(),
+                GuestMessage::Stderr(_) | GuestMessage::Started { .. } => {}
+                last => return Err(format!("{last:?}").into()),
+            }
+        }
+    }
+    let took = began.elapsed();
+    let each = took / count.max(1);
+    writeln!(
+        std::io::stdout(),
+        "{count} times in {took:?}, {each:?} each, {bytes} bytes"
+    )?;
+    Ok(())
+}
+
+fn exec(socket: &str, program: &str, args: &[&str]) -> Outcome<()> {
+    let mut agent = connect(socket)?;
+    agent.send(&request(program, args, Stdin::Pipe))?;
     let mut window = usize::try_from(INITIAL_STDIN_WINDOW)?;
     let mut input = Some(std::io::stdin().lock());
     loop {
