@@ -75,6 +75,26 @@ async fn a_stop_is_graceful_and_what_was_written_stays() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_requested_stop_has_its_time_though_nobody_waits() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let sandbox = fixture.sandbox("request").await?;
+    sandbox.shell("echo kept > /root/file").await?;
+    sandbox.request_stop().await?;
+    drop(sandbox);
+    host::nothing_left().await?;
+
+    let again = fixture.sandbox("request").await?;
+    let output = again.exec("cat", ["/root/file"]).await?;
+    assert_eq!(
+        output.stdout()?,
+        "kept\n",
+        "the file system was not unmounted"
+    );
+    again.stop().await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_kill_is_at_once() -> Result<()> {
     let fixture = Fixture::new()?;
     let sandbox = fixture.sandbox("kill").await?;

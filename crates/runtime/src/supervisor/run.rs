@@ -41,7 +41,7 @@ const EXIT_GRACE: Duration = Duration::from_secs(5);
 /// How long clients may take to read the last notice.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// What a stop without a time of its own is given, as by a signal.
+/// What a stop is given that has no time of its own, or nobody who waits for it.
 const DEFAULT_STOP: Duration = Duration::from_secs(10);
 
 /// One sandbox, running.
@@ -209,7 +209,7 @@ impl Run {
             Event::ClientLeft(id) => {
                 self.clients.remove(&id);
                 if id == CREATOR && !self.detached {
-                    self.kill();
+                    self.disown();
                 }
             }
             Event::Terminate => self.stop(DEFAULT_STOP).await,
@@ -320,6 +320,16 @@ impl Run {
         } else {
             // Nobody in the guest to ask.
             self.kill();
+        }
+    }
+
+    /// The creator is gone. A stop that it asked for still has its time, within reason.
+    fn disown(&mut self) {
+        match (self.state, self.deadline) {
+            (RunState::Stopping, Some(deadline)) => {
+                self.deadline = Some(deadline.min(Instant::now() + DEFAULT_STOP));
+            }
+            _ => self.kill(),
         }
     }
 
