@@ -168,8 +168,12 @@ impl RunDir {
             return true;
         }
         let Ok(_gate) = self.gate() else { return false };
+        // It may have gone while we waited; it must not be made anew.
+        if !self.path.exists() {
+            return true;
+        }
         match self.lock_behind_gate() {
-            Ok(locked) => locked.remove().is_ok(),
+            Ok(locked) => locked.remove_behind_gate().is_ok(),
             Err(_) => false,
         }
     }
@@ -223,6 +227,11 @@ impl LockedRunDir {
 
     /// Removes the directory and lets the lock go.
     pub fn remove(self) -> io::Result<()> {
+        let _gate = self.dir.gate()?;
+        self.remove_behind_gate()
+    }
+
+    fn remove_behind_gate(self) -> io::Result<()> {
         self.clear()?;
         remove_if_there(&self.dir.lock_path())?;
         match fs::remove_dir(&self.dir.path) {
@@ -264,6 +273,8 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -311,22 +322,33 @@ mod tests {
     #[test]
     fn looking_and_sweeping_never_hinder_an_owner() {
         let home = tempfile::tempdir().unwrap();
-        let done = std::sync::atomic::AtomicBool::new(false);
+        let done = AtomicBool::new(false);
         let dir = RunDir::of(home.path(), "busy");
         std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                    sweep(home.path());
-                    dir.is_held();
+            // Ended by a drop, so that a failed assertion ends the others too.
+            let owner = scope.spawn(|| {
+                let _done = SetOnDrop(&done);
+                for _ in 0..300 {
+                    let locked = dir.lock().expect("nobody else owns it");
+                    assert!(dir.is_held());
+                    locked.remove().expect("nobody else is in it");
+                    assert!(!dir.path().exists());
                 }
             });
-            for _ in 0..300 {
-                let locked = dir.lock().expect("nobody else owns it");
-                assert!(dir.is_held());
-                locked.remove().unwrap();
+            while !done.load(Ordering::Relaxed) {
+                sweep(home.path());
+                dir.is_held();
             }
-            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            owner.join().unwrap();
         });
+    }
+
+    struct SetOnDrop<'a>(&'a AtomicBool);
+
+    impl Drop for SetOnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
     }
 
     #[test]
