@@ -8,6 +8,7 @@ mod busybox;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -32,7 +33,7 @@ struct Options {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let work = tempfile::tempdir()?;
     let disk = match &options.disk {
@@ -56,11 +57,13 @@ async fn main() -> Result<()> {
     if let Some((program, args)) = options.command.split_first() {
         let code = run_command(&sandbox, program, args).await?;
         stop(sandbox).await?;
-        std::process::exit(code);
+        // Not `exit`: the temporary directory goes with this function.
+        return Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)));
     }
     let first_output = tour(&sandbox).await?;
     show_times(&sandbox, first_output);
-    stop(sandbox).await
+    stop(sandbox).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// What a program does with a sandbox. Returns how long the first command took to speak.
