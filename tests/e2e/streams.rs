@@ -1,7 +1,8 @@
 //! Bytes in and out, in bulk and under pressure.
 
 use anyhow::Result;
-use microsandbox::{ExecEvent, Exit};
+use futures::future::try_join_all;
+use microsandbox::{ExecEvent, Exit, Sandbox};
 use msb_tests::{Fixture, within};
 use sha2::{Digest, Sha256};
 
@@ -151,6 +152,49 @@ async fn output_comes_while_the_command_runs() -> Result<()> {
     }
     stdin.close().await?;
     assert!(within(handle.wait()).await?.success);
+    sandbox.stop().await?;
+    Ok(())
+}
+
+/// Sends `length` bytes of its own through a command and back.
+async fn echo(sandbox: &Sandbox, i: usize, length: usize) -> Result<()> {
+    let bytes = pattern(i * length, length);
+    let output = within(sandbox.exec_with("cat", |o| o.stdin_bytes(bytes.clone()))).await?;
+    assert!(
+        output.stdout_bytes() == &bytes,
+        "echo {i} came back changed"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_streams_at_once_do_not_mix() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let sandbox = fixture.builder("mix")?.memory(256u32).create().await?;
+    try_join_all((0..48).map(|i| echo(&sandbox, i, MIB))).await?;
+    sandbox.stop().await?;
+    Ok(())
+}
+
+/// `cargo xtask soak streams::soak --seconds N`
+#[tokio::test]
+#[ignore = "runs for as long as MSB_SOAK_SECONDS says"]
+async fn soak() -> Result<()> {
+    let seconds = std::env::var("MSB_SOAK_SECONDS")?.parse()?;
+    let started = std::time::Instant::now();
+    let fixture = Fixture::new()?;
+    let sandbox = fixture
+        .builder("soak")?
+        .cpus(2)
+        .memory(1024u32)
+        .create()
+        .await?;
+    let mut rounds = 0;
+    while started.elapsed() < std::time::Duration::from_secs(seconds) {
+        try_join_all((0..100).map(|i| echo(&sandbox, i, MIB))).await?;
+        rounds += 1;
+    }
+    println!("{rounds} rounds of 100 streams");
     sandbox.stop().await?;
     Ok(())
 }
