@@ -6,6 +6,7 @@
 mod config;
 mod name;
 mod size;
+mod status;
 
 pub use config::{DiskImageFormat, EnvVar, Resources, RootfsSource, RuntimeOptions, SandboxConfig};
 pub use name::{
@@ -13,3 +14,4 @@ pub use name::{
     validate_sandbox_name,
 };
 pub use size::{Mebibytes, SizeExt};
+pub use status::{InvalidTransition, SandboxStatus, StatusEvent};
