@@ -1,6 +1,7 @@
 //! Debian packages as a source of files: downloaded by apt, which checks their signatures, and
 //! unpacked without being installed, which needs no root.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -55,22 +56,107 @@ pub(crate) fn refresh() -> Result<()> {
 
 /// Downloads `package` (`name` or `name=version`) and unpacks it into `into`.
 pub(crate) fn unpack(package: &str, into: &Path) -> Result<()> {
+    if unpack_from(&[], package, into).is_err() {
+        // The archive drops superseded versions: old lists name files that are gone.
+        refresh()?;
+        unpack_from(&[], package, into)?;
+    }
+    Ok(())
+}
+
+/// Debian's backports to the installed release. apt need not be set up for them: the lists are
+/// kept apart from the system's, which are not touched.
+#[derive(Debug)]
+pub(crate) struct Backports {
+    options: Vec<OsString>,
+}
+
+impl Backports {
+    /// Fetches the lists into `scratch`.
+    pub(crate) fn fetch(scratch: &Path) -> Result<Self> {
+        let (archive, release) = archive()?;
+        let sources = scratch.join("backports.list");
+        std::fs::write(
+            &sources,
+            format!("deb {archive} {release}-backports main\n"),
+        )?;
+        // apt makes them itself only when it runs as the system's own.
+        for dir in ["lists/partial", "cache/archives/partial"] {
+            std::fs::create_dir_all(scratch.join(dir))?;
+        }
+        let mut options = Vec::new();
+        for (name, path) in [
+            ("Dir::Etc::SourceList", sources.as_path()),
+            ("Dir::Etc::SourceParts", Path::new("/dev/null")),
+            ("Dir::State::Lists", &scratch.join("lists")),
+            ("Dir::Cache", &scratch.join("cache")),
+        ] {
+            let mut option = OsString::from(format!("{name}="));
+            option.push(path);
+            options.extend(["-o".into(), option]);
+        }
+        proc::output(apt_get(&options).arg("update"))
+            .with_context(|| format!("cannot fetch the package lists of {release}-backports"))?;
+        Ok(Self { options })
+    }
+
+    /// Downloads a package and unpacks it into `into`.
+    pub(crate) fn unpack(&self, package: &str, into: &Path) -> Result<()> {
+        unpack_from(&self.options, package, into)
+    }
+}
+
+/// Where apt fetches the installed release from, and the release's name.
+fn archive() -> Result<(String, String)> {
+    let os_release =
+        std::fs::read_to_string("/etc/os-release").context("cannot read os-release")?;
+    let release = parse_codename(&os_release).context("os-release names no Debian release")?;
+    let targets = proc::text(Command::new("apt-get").args([
+        "indextargets",
+        "--format",
+        "$(RELEASE) $(REPO_URI)",
+        "Created-By: Packages",
+    ]))?;
+    let archive = parse_archive(&targets, &release)
+        .with_context(|| format!("apt is not set up for the release {release}"))?;
+    Ok((archive, release))
+}
+
+fn parse_codename(os_release: &str) -> Option<String> {
+    os_release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .map(|name| name.trim_matches('"').to_owned())
+        .filter(|name| !name.is_empty())
+}
+
+fn parse_archive(targets: &str, release: &str) -> Option<String> {
+    targets
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .find(|(name, _)| *name == release)
+        .map(|(_, archive)| archive.to_owned())
+}
+
+fn apt_get(options: &[OsString]) -> Command {
+    let mut command = Command::new("apt-get");
+    command
+        .args(["-qq", "-o", "APT::Sandbox::User=root"])
+        .args(options);
+    command
+}
+
+fn unpack_from(options: &[OsString], package: &str, into: &Path) -> Result<()> {
     let scratch = tempfile::Builder::new()
         .prefix("deb-")
         .tempdir_in(into)
         .context("cannot make a directory for the download")?;
-    let download = || {
-        proc::output(
-            Command::new("apt-get")
-                .args(["-qq", "-o", "APT::Sandbox::User=root", "download", package])
-                .current_dir(scratch.path()),
-        )
-    };
-    if download().is_err() {
-        // The archive drops superseded versions: old lists name files that are gone.
-        refresh()?;
-        download().with_context(|| format!("cannot download the Debian package {package}"))?;
-    }
+    proc::output(
+        apt_get(options)
+            .args(["download", package])
+            .current_dir(scratch.path()),
+    )
+    .with_context(|| format!("cannot download the Debian package {package}"))?;
     let deb = std::fs::read_dir(scratch.path())?
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .find(|path| path.extension().is_some_and(|ext| ext == "deb"))
@@ -89,6 +175,19 @@ mod tests {
         assert_eq!(parse_candidate(policy).as_deref(), Some("6.12.117-1"));
         assert_eq!(parse_candidate("x:\n  Candidate: (none)\n"), None);
         assert_eq!(parse_candidate(""), None);
+    }
+
+    #[test]
+    fn the_archive_of_the_release_is_read() {
+        let os_release = "ID=debian\nVERSION_CODENAME=\"trixie\"\n";
+        assert_eq!(parse_codename(os_release).as_deref(), Some("trixie"));
+        assert_eq!(parse_codename("ID=debian\n"), None);
+        let targets = "trixie-security http://b/\ntrixie http://a/\n";
+        assert_eq!(
+            parse_archive(targets, "trixie").as_deref(),
+            Some("http://a/")
+        );
+        assert_eq!(parse_archive(targets, "sid"), None);
     }
 
     #[test]

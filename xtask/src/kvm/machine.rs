@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{MemfdFlags, Mode, OFlags};
 
 use super::Options;
+use super::emulator::Emulator;
 use super::image::Image;
 use crate::cpio::Archive;
 use crate::{proc, sys};
@@ -42,8 +43,7 @@ pub(super) struct Machine {
 impl Machine {
     /// Starts it; the stream leads to the runner inside.
     pub(super) fn start(options: &Options) -> Result<(Self, UnixStream)> {
-        let qemu_path = proc::find_on_path("qemu-system-x86_64")
-            .context("QEMU is missing: run `cargo xtask setup` (package qemu-system-x86)")?;
+        let emulator = Emulator::find()?;
         let virtiofsd_path =
             find_virtiofsd().context("virtiofsd is missing: run `cargo xtask setup`")?;
         if !rustix::process::geteuid().is_root() && is_qemus_own(&virtiofsd_path) {
@@ -73,7 +73,7 @@ impl Machine {
         sys::bind_child(&mut virtiofsd, vec![listener]);
         let virtiofsd = virtiofsd.spawn().context("cannot start virtiofsd")?;
 
-        let mut qemu = Command::new(qemu_path);
+        let mut qemu = emulator.command();
         qemu_arguments(&mut qemu, options, memory);
         qemu.arg("-kernel").arg(&image.kernel);
         qemu.arg("-initrd").arg(fd_path(&initramfs));

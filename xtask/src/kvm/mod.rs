@@ -8,6 +8,7 @@
 //! Either way the caller sees the command's own output, exit code and signals.
 
 mod direct;
+mod emulator;
 pub(crate) mod frame;
 mod hidden;
 mod image;
