@@ -41,6 +41,14 @@ pub enum HostMessage {
     },
     /// Opens a conversation that only asks whether the agent answers.
     Ping,
+    /// On the boot conversation: take no new command, let those that run finish, and
+    /// then end as after [`HostMessage::Shutdown`].
+    Drain {
+        /// Milliseconds between SIGTERM and SIGKILL for what is left then.
+        grace_ms: u32,
+    },
+    /// On the monitor conversation: asks for a [`GuestMessage::Sample`].
+    Sample,
 }
 
 /// What the guest sends.
@@ -76,7 +84,44 @@ pub enum GuestMessage {
     Refused(Refusal),
     /// The answer to a ping.
     Pong,
+    /// To the monitor: a command runs. Comes before all else of its session.
+    SessionStarted {
+        /// The session's number, that of [`GuestMessage::Started`].
+        session: u64,
+        /// The command's process id in the guest.
+        pid: u32,
+        /// `argv[0]`, of which no more than [`MAX_PROGRAM`] bytes are told.
+        program: String,
+    },
+    /// To the monitor: the command ended. Nothing of its session comes after this.
+    SessionEnded {
+        /// The session's number.
+        session: u64,
+        /// How the command ended.
+        exit: Exit,
+    },
+    /// To the monitor: a copy of what a command wrote.
+    SessionOutput {
+        /// The session's number.
+        session: u64,
+        /// Where it wrote that.
+        source: OutputSource,
+        /// What it wrote.
+        data: Bytes,
+    },
+    /// To the monitor, which was too slow: part of a session's output is missing here.
+    OutputDropped {
+        /// The session's number.
+        session: u64,
+        /// How many bytes, of all its sources together.
+        bytes: u64,
+    },
+    /// To the monitor: the answer to [`HostMessage::Sample`].
+    Sample(GuestSample),
 }
+
+/// The most bytes of a program's name that the monitor is told.
+pub const MAX_PROGRAM: usize = 256;
 
 /// How the guest is to boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -218,6 +263,37 @@ pub enum Resource {
     Rttime,
 }
 
+/// What a command wrote to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum OutputSource {
+    /// Its standard output, a pipe.
+    Stdout,
+    /// Its standard error, a pipe.
+    Stderr,
+    /// Its terminal, which is both.
+    Terminal,
+}
+
+/// The guest at one moment, as the guest itself sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestSample {
+    /// Guest time (`CLOCK_BOOTTIME`, nanoseconds).
+    pub uptime_ns: u64,
+    /// Memory that the guest's kernel manages; 0 if it does not say.
+    pub memory_total_bytes: u64,
+    /// Memory that could be had without swapping; 0 if the kernel does not say.
+    pub memory_available_bytes: u64,
+    /// What is taken of the root file system, where that has a size.
+    pub root_used_bytes: Option<u64>,
+    /// What an ordinary user could still take of it.
+    pub root_free_bytes: Option<u64>,
+    /// Commands that run.
+    pub sessions: u32,
+    /// Conversations that the host opened and that are not over, those of commands too.
+    pub connections: u32,
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -282,4 +358,6 @@ pub enum RefusalKind {
     TooManySessions,
     /// The two sides speak no common generation.
     Generation,
+    /// The guest finishes what it runs, and then shuts down.
+    Draining,
 }

@@ -77,6 +77,8 @@ fn host() -> Vec<(&'static str, HostMessage)> {
         ),
         ("host.shutdown", H::Shutdown { grace_ms: 10_000 }),
         ("host.ping", H::Ping),
+        ("host.drain", H::Drain { grace_ms: 10_000 }),
+        ("host.sample", H::Sample),
     ]
 }
 
@@ -136,6 +138,82 @@ fn guest() -> Vec<(&'static str, GuestMessage)> {
             }),
         ),
         ("guest.pong", G::Pong),
+        (
+            "guest.refused.draining",
+            G::Refused(Refusal {
+                kind: RefusalKind::Draining,
+                message: "bye".into(),
+            }),
+        ),
+    ]
+}
+
+fn monitor() -> Vec<(&'static str, GuestMessage)> {
+    use GuestMessage as G;
+    let output = |source, data: &'static [u8]| G::SessionOutput {
+        session: 7,
+        source,
+        data: Bytes::from_static(data),
+    };
+    vec![
+        (
+            "guest.session-started",
+            G::SessionStarted {
+                session: 7,
+                pid: 300,
+                program: "/bin/sh".into(),
+            },
+        ),
+        (
+            "guest.session-ended",
+            G::SessionEnded {
+                session: 7,
+                exit: Exit::Signal(9),
+            },
+        ),
+        (
+            "guest.session-output.stdout",
+            output(OutputSource::Stdout, b"out"),
+        ),
+        (
+            "guest.session-output.stderr",
+            output(OutputSource::Stderr, b"err"),
+        ),
+        (
+            "guest.session-output.terminal",
+            output(OutputSource::Terminal, b"tty"),
+        ),
+        (
+            "guest.output-dropped",
+            G::OutputDropped {
+                session: 7,
+                bytes: 1 << 33,
+            },
+        ),
+        (
+            "guest.sample",
+            G::Sample(GuestSample {
+                uptime_ns: 500_000_000,
+                memory_total_bytes: 256 << 20,
+                memory_available_bytes: 200 << 20,
+                root_used_bytes: Some(5 << 30),
+                root_free_bytes: Some(3 << 30),
+                sessions: 2,
+                connections: 3,
+            }),
+        ),
+        (
+            "guest.sample.no-root",
+            G::Sample(GuestSample {
+                uptime_ns: 1,
+                memory_total_bytes: 2,
+                memory_available_bytes: 3,
+                root_used_bytes: None,
+                root_free_bytes: None,
+                sessions: 0,
+                connections: 0,
+            }),
+        ),
     ]
 }
 
@@ -153,6 +231,7 @@ fn generation_1_is_frozen() {
         .chain(
             guest()
                 .iter()
+                .chain(&monitor())
                 .map(|(name, message)| (*name, frame(message))),
         )
         .collect();
@@ -201,7 +280,7 @@ fn golden_bytes_decode_to_the_messages() {
             "{name}"
         );
     }
-    for (name, message) in guest() {
+    for (name, message) in guest().into_iter().chain(monitor()) {
         let mut decoder = Decoder::new();
         decoder.feed(&bytes(name));
         assert_eq!(

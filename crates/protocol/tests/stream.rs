@@ -6,6 +6,73 @@ use bytes::Bytes;
 use msb_protocol::*;
 use proptest::prelude::*;
 
+fn exit() -> impl Strategy<Value = Exit> {
+    prop_oneof![
+        any::<i32>().prop_map(Exit::Code),
+        any::<i32>().prop_map(Exit::Signal),
+    ]
+}
+
+fn source() -> impl Strategy<Value = OutputSource> {
+    prop_oneof![
+        Just(OutputSource::Stdout),
+        Just(OutputSource::Stderr),
+        Just(OutputSource::Terminal),
+    ]
+}
+
+fn sample() -> impl Strategy<Value = GuestSample> {
+    let root = any::<Option<u64>>;
+    let count = any::<u32>;
+    (any::<[u64; 3]>(), root(), root(), count(), count()).prop_map(
+        |([up, total, available], used, free, sessions, connections)| GuestSample {
+            uptime_ns: up,
+            memory_total_bytes: total,
+            memory_available_bytes: available,
+            root_used_bytes: used,
+            root_free_bytes: free,
+            sessions,
+            connections,
+        },
+    )
+}
+
+fn host_message() -> impl Strategy<Value = HostMessage> {
+    prop_oneof![
+        any::<u32>().prop_map(|grace_ms| HostMessage::Drain { grace_ms }),
+        any::<u32>().prop_map(|grace_ms| HostMessage::Shutdown { grace_ms }),
+        Just(HostMessage::Sample),
+        Just(HostMessage::Ping),
+    ]
+}
+
+fn monitor_message() -> impl Strategy<Value = GuestMessage> {
+    prop_oneof![
+        (any::<u64>(), any::<u32>(), ".{0,256}").prop_map(|(session, pid, program)| {
+            GuestMessage::SessionStarted {
+                session,
+                pid,
+                program,
+            }
+        }),
+        (any::<u64>(), exit())
+            .prop_map(|(session, exit)| GuestMessage::SessionEnded { session, exit }),
+        (
+            any::<u64>(),
+            source(),
+            prop::collection::vec(any::<u8>(), 0..3000)
+        )
+            .prop_map(|(session, source, data)| GuestMessage::SessionOutput {
+                session,
+                source,
+                data: data.into(),
+            }),
+        any::<[u64; 2]>()
+            .prop_map(|[session, bytes]| GuestMessage::OutputDropped { session, bytes }),
+        sample().prop_map(GuestMessage::Sample),
+    ]
+}
+
 fn message() -> impl Strategy<Value = GuestMessage> {
     prop_oneof![
         Just(GuestMessage::Hello(Hello::ours())),
@@ -23,6 +90,7 @@ fn message() -> impl Strategy<Value = GuestMessage> {
             })
         }),
         Just(GuestMessage::Pong),
+        monitor_message(),
     ]
 }
 
@@ -58,6 +126,16 @@ proptest! {
         prop_assert_eq!(seen, messages);
         prop_assert!(decoder.finish().is_ok());
         prop_assert_eq!(decoder.pending(), 0);
+    }
+
+    #[test]
+    fn what_the_host_says_comes_back(message in host_message()) {
+        let mut stream = Vec::new();
+        encode(&message, &mut stream).unwrap();
+        let mut decoder = Decoder::new();
+        decoder.feed(&stream);
+        prop_assert_eq!(decoder.next_message().unwrap(), Some(message));
+        prop_assert!(decoder.finish().is_ok());
     }
 
     #[test]
@@ -149,4 +227,10 @@ fn what_does_not_fit_a_frame_is_not_written() {
         &mut out,
     )
     .unwrap();
+    let copied = GuestMessage::SessionOutput {
+        session: u64::MAX,
+        source: OutputSource::Terminal,
+        data: Bytes::from(vec![7; MAX_CHUNK]),
+    };
+    encode(&copied, &mut out).unwrap();
 }
