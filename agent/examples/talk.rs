@@ -4,7 +4,8 @@
 //! talk exec VSOCK CMD ARGS...         run a command in a guest that is up; input from stdin
 //! talk time VSOCK COUNT CMD ARGS...   run it so often, one after the other, and say how long that took
 //! talk boot VSOCK [DEVICE]            be the supervisor: answer the guest's call, boot it, say how
-//!                                     long that took, and end it when stdin does
+//!                                     long that took and what its sessions do, and end it
+//!                                     when stdin does
 //! ```
 //!
 //! VSOCK is the Unix socket that was given to the VMM. A client connects to it and asks for
@@ -156,7 +157,35 @@ fn exec(socket: &str, program: &str, args: &[&str]) -> Outcome<()> {
     }
 }
 
+/// Says on standard error what the guest's sessions do, until it says no more.
+fn monitor(listener: &UnixListener) -> Outcome<()> {
+    let (stream, _) = listener.accept()?;
+    let mut agent = Connection::greet(stream)?;
+    let mut out = std::io::stderr();
+    loop {
+        match agent.receive()? {
+            GuestMessage::SessionStarted {
+                session,
+                pid,
+                program,
+            } => writeln!(out, "session {session}: {program} runs, process {pid}")?,
+            GuestMessage::SessionOutput {
+                session,
+                source,
+                data,
+            } => writeln!(out, "session {session}: {source:?}, {} bytes", data.len())?,
+            GuestMessage::SessionEnded { session, exit } => {
+                writeln!(out, "session {session}: {exit:?}")?;
+            }
+            other => writeln!(out, "{other:?}")?,
+        }
+    }
+}
+
 fn boot(socket: &str, device: &str) -> Outcome<()> {
+    let calls = UnixListener::bind(format!("{socket}_{MONITOR_PORT}"))?;
+    // The guest calls once, if at all. What ends the monitor ends nothing else.
+    std::thread::spawn(move || monitor(&calls).ok());
     let listener = UnixListener::bind(format!("{socket}_{SUPERVISOR_PORT}"))?;
     let (stream, _) = listener.accept()?;
     let mut agent = Connection::greet(stream)?;
