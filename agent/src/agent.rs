@@ -8,8 +8,11 @@ use std::rc::Rc;
 use msb_protocol::{ExecFailure, ExecRequest, Refusal, RefusalKind};
 use tokio::sync::Notify;
 
+use crate::channel::Channel;
 use crate::conversation;
 use crate::exec::{self, Defaults};
+use crate::log;
+use crate::monitor::{self, Monitor};
 use crate::reaper::{self, Reaper};
 use crate::session::Session;
 use crate::stream::Stream;
@@ -28,9 +31,20 @@ pub struct Agent {
     sessions: RefCell<HashMap<u64, Rc<Session>>>,
     last_id: Cell<u64>,
     connections: Cell<usize>,
-    closing: Cell<bool>,
+    gate: Cell<Gate>,
+    pub(crate) monitor: Rc<Monitor>,
     /// A session or connection ended.
     fewer: Notify,
+}
+
+/// Whether sessions are opened. It only ever closes further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Gate {
+    Open,
+    /// Those that are open finish.
+    Draining,
+    /// Those that are open are ended.
+    Closed,
 }
 
 /// Why a session was not made.
@@ -54,7 +68,8 @@ impl Agent {
             sessions: RefCell::new(HashMap::new()),
             last_id: Cell::new(0),
             connections: Cell::new(0),
-            closing: Cell::new(false),
+            gate: Cell::new(Gate::Open),
+            monitor: Rc::new(Monitor::default()),
             fewer: Notify::new(),
         });
         let reaping = Rc::clone(&agent);
@@ -71,6 +86,27 @@ impl Agent {
             agent.connections.update(|count| count - 1);
             agent.fewer.notify_waiters();
         });
+    }
+
+    /// Tells whoever is on `stream` what all sessions do, in a task of its own. There is one
+    /// such connection at a time; another is closed.
+    pub fn monitor(self: &Rc<Self>, stream: Stream) {
+        let agent = Rc::clone(self);
+        let Some(line) = agent.monitor.open() else {
+            return log::info("a second monitor was turned away");
+        };
+        let channel = Channel::new(stream);
+        tokio::task::spawn_local(async move { monitor::serve(&agent, line, channel).await });
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.borrow().len()
+    }
+
+    /// How many conversations there are that were accepted.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.get()
     }
 
     /// Waits until one more connection may be accepted.
@@ -108,18 +144,25 @@ impl Agent {
     /// Starts a command.
     pub(crate) fn open_session(&self, request: &ExecRequest) -> Result<OpenSession<'_>, NoSession> {
         let refuse = |kind, message: String| Err(NoSession::Refused(Refusal { kind, message }));
-        if self.closing.get() {
-            let message = "the guest is shutting down".to_owned();
-            return refuse(RefusalKind::ShuttingDown, message);
+        match self.gate.get() {
+            Gate::Open => {}
+            Gate::Draining => {
+                let message = "the guest finishes what it runs and then shuts down".to_owned();
+                return refuse(RefusalKind::Draining, message);
+            }
+            Gate::Closed => {
+                let message = "the guest is shutting down".to_owned();
+                return refuse(RefusalKind::ShuttingDown, message);
+            }
         }
-        if self.sessions.borrow().len() >= MAX_SESSIONS {
+        if self.sessions() >= MAX_SESSIONS {
             let message = format!("{MAX_SESSIONS} commands run already; wait for one to end");
             return refuse(RefusalKind::TooManySessions, message);
         }
         let child = exec::start(request, &self.defaults).map_err(NoSession::Failed)?;
         let id = self.last_id.get() + 1;
         self.last_id.set(id);
-        let session = Rc::new(Session::new(id, child, &self.reaper));
+        let session = Rc::new(Session::new(id, child, &self.reaper, &self.monitor));
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
         Ok(OpenSession {
             agent: self,
@@ -128,9 +171,25 @@ impl Agent {
         })
     }
 
-    /// From now on no session is opened.
+    /// From now on no session is opened, because those that run are the last.
+    pub(crate) fn drain(&self) {
+        self.shut(Gate::Draining);
+    }
+
+    /// From now on no session is opened, because the guest ends.
     pub(crate) fn close(&self) {
-        self.closing.set(true);
+        self.shut(Gate::Closed);
+    }
+
+    fn shut(&self, gate: Gate) {
+        self.gate.update(|before| before.max(gate));
+    }
+
+    /// Nobody waits any longer for what sessions still have to say.
+    pub(crate) fn abandon_sessions(&self) {
+        for session in self.sessions.borrow().values() {
+            session.abandon();
+        }
     }
 
     /// Sends `signal` to every session's process group.

@@ -15,7 +15,7 @@ use crate::session::Session;
 use crate::stream::Stream;
 
 /// How long a peer may take to greet and to say what it wants.
-const OPENING: Duration = Duration::from_secs(10);
+pub(crate) const OPENING: Duration = Duration::from_secs(10);
 
 /// Holds the conversation, to its end.
 pub(crate) async fn serve(agent: &Rc<Agent>, stream: Stream) {
@@ -66,7 +66,7 @@ async fn command(
         // The viewer still runs, so this message does not land in the middle of another.
         channel.explain(&error).await;
     };
-    select! {
+    let seen = select! {
         seen = session.view(channel) => {
             if seen.is_err() {
                 session.kill();
@@ -74,7 +74,9 @@ async fn command(
             seen
         }
         () = listening => Ok(()),
-    }
+    };
+    session.abandon();
+    seen
 }
 
 /// Does what the peer says, until it closes the connection or makes a mistake.

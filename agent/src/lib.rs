@@ -2,7 +2,8 @@
 //!
 //! It has three duties. It brings the guest up ([`boot`]): mounts, the root, the settings
 //! that the supervisor sends. It runs commands ([`Agent`]): one connection, one conversation,
-//! one command each. And it is the parent of every orphan (the reaper). It ends when the
+//! one command each; of all of them it tells the supervisor (the monitor). And it is the parent
+//! of every orphan (the reaper). It ends when the
 //! supervisor, the power button or the loss of the supervisor says so ([`shutdown`]), and
 //! never because of what a peer sent.
 //!
@@ -18,6 +19,7 @@ mod channel;
 mod conversation;
 mod exec;
 pub mod log;
+mod monitor;
 mod reaper;
 mod session;
 pub mod shutdown;

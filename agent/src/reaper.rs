@@ -30,9 +30,14 @@ impl Process {
         self.pid
     }
 
+    /// How it ended, once it has.
+    pub(crate) fn exit(&self) -> Option<Exit> {
+        *self.exit.borrow()
+    }
+
     /// Sends `signal` to its process group. Nothing happens once it has been reaped.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
-        if self.exit.borrow().is_some() {
+        if self.exit().is_some() {
             return Ok(());
         }
         let pid = self.pid.as_raw_nonzero().get();

@@ -23,7 +23,7 @@ pub const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 /// How long killed processes may take to be gone: they may be in the middle of I/O.
 const REAP: Duration = Duration::from_secs(5);
 
-/// How long the last messages of sessions may take.
+/// How long the last messages of sessions may take, and then those of the monitor.
 const FLUSH: Duration = Duration::from_secs(1);
 
 /// The most mounts that are taken apart one by one.
@@ -84,6 +84,14 @@ impl Order {
     }
 }
 
+/// Lets the sessions that run finish, opens no other, and gives `order` when there is none
+/// left. If this is dropped before that, still none is opened.
+pub async fn drain(agent: &Agent, order: &Order, grace: Duration) {
+    agent.drain();
+    agent.idle().await;
+    order.give(grace);
+}
+
 /// Ends all sessions and, if `everyone`, all other processes too: politely until `order`'s
 /// patience ends, then not. No session is opened from here on.
 pub async fn end_processes(agent: &Rc<Agent>, order: &Order, everyone: bool) {
@@ -110,6 +118,8 @@ pub async fn end_processes(agent: &Rc<Agent>, order: &Order, everyone: bool) {
         }
     }
     let _ = timeout(FLUSH, agent.quiet()).await;
+    agent.abandon_sessions();
+    let _ = timeout(FLUSH, agent.monitor.finish()).await;
 }
 
 /// Waits until there is nobody left to wait for.

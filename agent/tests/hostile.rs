@@ -38,6 +38,8 @@ fn messages_out_of_place_are_refused() {
         HostMessage::StdinEof,
         HostMessage::Signal(9),
         HostMessage::Shutdown { grace_ms: 0 },
+        HostMessage::Drain { grace_ms: 0 },
+        HostMessage::Sample,
         HostMessage::Boot(BootRequest {
             root: Root::Initramfs,
             hostname: None,
@@ -132,7 +134,7 @@ proptest! {
     /// Frames that are well-formed and hold anything at all.
     #[test]
     fn random_frames_end_nothing_but_their_connection(
-        bodies in prop::collection::vec((0u8..12, prop::collection::vec(any::<u8>(), 0..40)), 1..8),
+        bodies in prop::collection::vec((0u8..14, prop::collection::vec(any::<u8>(), 0..40)), 1..8),
     ) {
         let mut client = Client::new();
         for (kind, body) in bodies {

@@ -23,6 +23,10 @@ fn sessions_are_asked_and_then_ended_and_no_more_are_taken() {
     stubborn.until("ready");
     plain.started();
     terminal.started();
+    let mut turn = Turn::wait();
+    let mut monitor = turn.monitor();
+    let mut heard = Client::exec(shell("trap 'exit 4' TERM; echo ready; sleep 1000 & wait"));
+    heard.until("ready");
     let mut idle = Client::new();
 
     let ended = shut_down(Duration::from_secs(1));
@@ -42,6 +46,28 @@ fn sessions_are_asked_and_then_ended_and_no_more_are_taken() {
     assert_eq!(stubborn.finish().exit, Some(Exit::Signal(9)));
     let exit = terminal.finish().exit;
     assert!(exit.is_some() && exit != Some(Exit::Signal(9)), "{exit:?}");
-    drop((polite, stubborn, plain, terminal, ping, idle));
+    assert_eq!(heard.finish().exit, Some(Exit::Code(4)));
+    drop((polite, heard, stubborn, plain, terminal, ping, idle));
+
+    // The monitor hears all of the one session that began after it, and then the end.
+    let mut told = Vec::new();
+    while let Some(message) = monitor.client.next() {
+        told.push(message);
+    }
+    assert!(
+        matches!(
+            told.as_slice(),
+            [
+                GuestMessage::SessionStarted { .. },
+                GuestMessage::SessionOutput { .. },
+                GuestMessage::SessionEnded {
+                    exit: Exit::Code(4),
+                    ..
+                },
+            ]
+        ),
+        "{told:?}"
+    );
+    drop(monitor);
     ended.recv_timeout(Duration::from_secs(60)).unwrap();
 }

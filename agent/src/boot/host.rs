@@ -7,85 +7,19 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use msb_protocol::{BootRequest, GuestMessage, HostMessage, Ready, RefusalKind, SUPERVISOR_PORT};
-use rustix::io::Errno;
-use rustix::net::sockopt::socket_error;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use msb_protocol::{BootRequest, GuestMessage, HostMessage, MONITOR_PORT, Ready, RefusalKind};
+use tokio::select;
 use tokio::time::timeout;
 
-use super::{BootError, bring_up, clock_ns, serve as port, start_agent};
+use super::{BootError, bring_up, call, clock_ns, serve as port, start_agent};
 use crate::agent::Agent;
 use crate::channel::{Channel, ChannelError};
 use crate::log;
-use crate::shutdown::{DEFAULT_GRACE, Order};
-use crate::stream::Stream;
-use crate::sys::vsock::VsockAddress;
+use crate::monitor::{self, Line};
+use crate::shutdown::{DEFAULT_GRACE, Order, drain};
 
 /// How long a supervisor that took the call may take to say what to boot.
 const REQUEST: Duration = Duration::from_secs(60);
-
-/// How long it is called for, where the call is neither taken nor refused.
-const CALL: Duration = Duration::from_secs(10);
-
-/// Why there is no supervisor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Silence {
-    /// There is a vsock device, but nobody on the host's port.
-    Nobody,
-    /// There is no vsock device.
-    NoVsock,
-}
-
-/// A call that is under way.
-#[derive(Debug)]
-pub(super) struct Dialing {
-    stream: Stream,
-}
-
-/// Calls the supervisor. Does not wait.
-pub(super) fn dial() -> Result<Dialing, Silence> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::VSOCK, SocketType::STREAM, flags, None)
-        .map_err(|_no_such_family| Silence::NoVsock)?;
-    let address = VsockAddress {
-        cid: VsockAddress::HOST,
-        port: SUPERVISOR_PORT,
-    };
-    match connect(&socket, &address) {
-        Ok(()) | Err(Errno::INPROGRESS) => {}
-        Err(error) => return Err(silence(error)),
-    }
-    let stream = Stream::new(socket).map_err(|_no_memory| Silence::Nobody)?;
-    Ok(Dialing { stream })
-}
-
-/// What a failed call says of the machine.
-fn silence(error: Errno) -> Silence {
-    match error {
-        // No transport, or none that leads to the host.
-        Errno::NODEV | Errno::AFNOSUPPORT | Errno::OPNOTSUPP => Silence::NoVsock,
-        _ => Silence::Nobody,
-    }
-}
-
-impl Dialing {
-    /// Waits for the supervisor to take the call, or not to.
-    pub(super) async fn answer(self) -> Result<Channel, Silence> {
-        let mut stream = self.stream;
-        let calling = async {
-            loop {
-                stream.writable().await.map_err(|_broken| Silence::Nobody)?;
-                match socket_error(&stream) {
-                    Ok(Ok(())) => return Ok(Channel::new(stream)),
-                    // The kernel gives up after two seconds; a busy host may need more.
-                    Ok(Err(Errno::TIMEDOUT)) => stream = dial()?.stream,
-                    Ok(Err(error)) | Err(error) => return Err(silence(error)),
-                }
-            }
-        };
-        timeout(CALL, calling).await.unwrap_or(Err(Silence::Nobody))
-    }
-}
 
 /// Boots as the supervisor says and serves. `None` if that did not succeed: what went wrong
 /// has been told.
@@ -102,6 +36,8 @@ pub(super) async fn serve(
     };
     match boot(mounted, request).await {
         Ok((agent, old)) => {
+            // Before anybody knows that commands are served, so that none is missed.
+            let line = agent.monitor.open();
             let ready = GuestMessage::Ready(Ready {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 init_ns: began,
@@ -110,8 +46,11 @@ pub(super) async fn serve(
             if let Err(error) = channel.send(&ready).await {
                 return give_up(channel, error).await;
             }
-            let order = Rc::clone(order);
-            tokio::task::spawn_local(async move { obey(&channel, &order).await });
+            if let Some(line) = line {
+                report(&agent, line);
+            }
+            let (obeying, order) = (Rc::clone(&agent), Rc::clone(order));
+            tokio::task::spawn_local(async move { obey(&channel, &obeying, &order).await });
             // After the message: the host need not wait for this.
             if let Some(old) = old {
                 old.free();
@@ -158,19 +97,48 @@ async fn boot(
     Ok((agent, old))
 }
 
+/// Calls the supervisor once more, for the monitor. It may have no use for that, and then
+/// the guest goes on without.
+fn report(agent: &Rc<Agent>, line: Line) {
+    let dialing = call::dial(MONITOR_PORT);
+    let agent = Rc::clone(agent);
+    tokio::task::spawn_local(async move {
+        let answer = match dialing {
+            Ok(dialing) => dialing.answer().await,
+            Err(silence) => Err(silence),
+        };
+        match answer {
+            Ok(channel) => monitor::serve(&agent, line, channel).await,
+            Err(_silence) => log::info("nobody asks what sessions do: there is no monitor"),
+        }
+    });
+}
+
 /// Does what the supervisor says until it is gone.
-async fn obey(channel: &Channel, order: &Order) {
+async fn obey(channel: &Channel, agent: &Agent, order: &Order) {
+    // How long processes get when no session is left, if that is to be the end.
+    let mut draining: Option<Duration> = None;
     loop {
-        match channel.receive().await {
-            Ok(HostMessage::Shutdown { grace_ms }) => {
-                order.give(Duration::from_millis(u64::from(grace_ms)));
+        let message = select! {
+            message = channel.receive() => message,
+            () = drain(agent, order, draining.unwrap_or(DEFAULT_GRACE)), if draining.is_some() => {
+                draining = None;
+                continue;
+            }
+        };
+        match message {
+            Ok(HostMessage::Shutdown { grace_ms }) => order.give(grace(grace_ms)),
+            Ok(HostMessage::Drain { grace_ms }) => {
+                let grace = grace(grace_ms);
+                agent.drain();
+                draining = Some(draining.map_or(grace, |before| before.min(grace)));
             }
             Ok(HostMessage::Ping) => {
                 // If this fails, so does the next receive.
                 let _ = channel.send(&GuestMessage::Pong).await;
             }
             Ok(_) => {
-                let message = "a booted guest takes Shutdown here";
+                let message = "a booted guest takes Drain and Shutdown here";
                 channel.refuse(RefusalKind::Unexpected, message).await;
                 break;
             }
@@ -183,17 +151,126 @@ async fn obey(channel: &Channel, order: &Order) {
     order.give(DEFAULT_GRACE);
 }
 
+fn grace(milliseconds: u32) -> Duration {
+    Duration::from_millis(u64::from(milliseconds))
+}
+
 #[cfg(test)]
 mod tests {
-    use msb_protocol::BootStage;
+    use std::future::Future;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use msb_protocol::{BootStage, ExecRequest, Stdin, encode};
+    use tokio::runtime::{Builder, LocalOptions};
+    use tokio::task::yield_now;
 
     use super::*;
+    use crate::agent::{NoSession, OpenSession};
+    use crate::exec::Defaults;
+    use crate::stream::Stream;
 
+    /// Far more than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A guest that is up, and its supervisor.
+    struct Guest {
+        agent: Rc<Agent>,
+        order: Rc<Order>,
+        supervisor: UnixStream,
+    }
+
+    impl Guest {
+        fn up() -> Self {
+            let (supervisor, ours) = UnixStream::pair().unwrap();
+            let channel = Channel::new(Stream::new(ours.into()).unwrap());
+            let agent = Agent::start(Defaults::default()).unwrap();
+            let order = Rc::new(Order::default());
+            let (obeying, given) = (Rc::clone(&agent), Rc::clone(&order));
+            tokio::task::spawn_local(async move { obey(&channel, &obeying, &given).await });
+            Self {
+                agent,
+                order,
+                supervisor,
+            }
+        }
+
+        fn say(&self, message: &HostMessage) {
+            let mut frame = Vec::new();
+            encode(message, &mut frame).unwrap();
+            (&self.supervisor).write_all(&frame).unwrap();
+        }
+
+        fn open(&self) -> Result<OpenSession<'_>, NoSession> {
+            self.agent.open_session(&ExecRequest {
+                program: "sleep".into(),
+                args: vec!["1000".into()],
+                env: Vec::new(),
+                cwd: None,
+                user: None,
+                stdin: Stdin::Null,
+                terminal: None,
+                limits: Vec::new(),
+            })
+        }
+
+        /// Waits until a session is refused.
+        async fn refusal(&self) -> RefusalKind {
+            loop {
+                match self.open() {
+                    Ok(open) => open.session.kill(),
+                    Err(NoSession::Refused(refusal)) => return refusal.kind,
+                    Err(NoSession::Failed(failure)) => panic!("{failure:?}"),
+                }
+                yield_now().await;
+            }
+        }
+
+        async fn is_to_end(&self) -> bool {
+            timeout(Duration::ZERO, self.order.given()).await.is_ok()
+        }
+    }
+
+    fn in_time(test: impl Future<Output = ()>) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async { timeout(PATIENCE, test).await.unwrap() });
+    }
+
+    /// One test, for agents in one process would wait for each other's children.
     #[test]
-    fn a_machine_without_vsock_is_told_from_one_without_supervisor() {
-        assert_eq!(silence(Errno::NODEV), Silence::NoVsock);
-        assert_eq!(silence(Errno::CONNRESET), Silence::Nobody);
-        assert_eq!(silence(Errno::TIMEDOUT), Silence::Nobody);
+    fn a_guest_drains() {
+        in_time(async {
+            let guest = Guest::up();
+            guest.say(&HostMessage::Drain { grace_ms: 0 });
+            guest.order.given().await;
+            assert_eq!(guest.refusal().await, RefusalKind::Draining);
+        });
+        in_time(async {
+            let guest = Guest::up();
+            let running = guest.open().unwrap();
+            guest.say(&HostMessage::Drain { grace_ms: 60_000 });
+            assert_eq!(guest.refusal().await, RefusalKind::Draining);
+            assert!(!guest.is_to_end().await, "a session runs");
+            running.session.kill();
+            drop(running);
+            guest.order.given().await;
+        });
+        in_time(async {
+            let guest = Guest::up();
+            let running = guest.open().unwrap();
+            guest.say(&HostMessage::Drain { grace_ms: 0 });
+            assert_eq!(guest.refusal().await, RefusalKind::Draining);
+            guest.say(&HostMessage::Shutdown { grace_ms: 60_000 });
+            guest.order.given().await;
+            guest.agent.close();
+            assert_eq!(guest.refusal().await, RefusalKind::ShuttingDown);
+            guest.agent.drain();
+            assert_eq!(guest.refusal().await, RefusalKind::ShuttingDown);
+            running.session.kill();
+        });
     }
 
     #[test]

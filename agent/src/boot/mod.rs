@@ -16,6 +16,7 @@
 //! Nothing on the way waits for a fixed time, and nothing ends PID 1: what fails is said, to
 //! the supervisor if there is one and to the console, and the power is turned off.
 
+mod call;
 mod console;
 mod host;
 mod mounts;
@@ -29,7 +30,7 @@ use std::fmt::Display;
 use std::io;
 use std::rc::Rc;
 
-use msb_protocol::{BootFailure, BootRequest, BootStage, Root};
+use msb_protocol::{BootFailure, BootRequest, BootStage, Root, SUPERVISOR_PORT};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::agent::Agent;
@@ -92,7 +93,7 @@ impl From<BootError> for BootFailure {
 /// All of PID 1's life. `began` is [`clock_ns`] at its start.
 pub async fn init(began: u64) -> ! {
     let order = Rc::new(Order::default());
-    let dialing = host::dial();
+    let dialing = call::dial(SUPERVISOR_PORT);
     let mounted = mounts::system();
     log::to_kernel();
     if let Err(error) = signals::obey(&order) {
@@ -142,7 +143,7 @@ async fn bring_up(request: &BootRequest) -> Result<Option<switch::OldRoot>, Boot
 /// Brings up a guest that nobody supervises.
 async fn alone(
     mounted: Result<(), BootError>,
-    silence: host::Silence,
+    silence: call::Silence,
     order: &Rc<Order>,
 ) -> Option<Rc<Agent>> {
     let up = async {
@@ -150,11 +151,11 @@ async fn alone(
         let old = bring_up(&root::default_request()).await?;
         let agent = start_agent(Vec::new())?;
         match silence {
-            host::Silence::Nobody => {
+            call::Silence::Nobody => {
                 serve::serve(&agent)?;
                 log::info("no supervisor: serving commands all the same");
             }
-            host::Silence::NoVsock => {
+            call::Silence::NoVsock => {
                 log::info("no vsock device: no commands can be served");
                 console::serve(&agent, Rc::clone(order));
             }

@@ -106,6 +106,13 @@ pub(crate) struct Starting {
 }
 
 impl Starting {
+    /// The program's name, as it was asked for.
+    pub(crate) fn program(&self) -> &str {
+        let name = self.command.argv.first().map(|name| name.to_str());
+        // Text is what it was made of.
+        name.and_then(Result::ok).unwrap_or_default()
+    }
+
     /// Waits until it is decided whether the command runs.
     pub(crate) async fn outcome(&self) -> Result<(), ExecFailure> {
         let report = self.report.as_ref().map_err(failure::before_fork)?;

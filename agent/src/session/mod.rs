@@ -14,11 +14,13 @@ mod tests;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use msb_protocol::{ExecFailure, GuestMessage, TerminalSize};
+use bytes::Bytes;
+use msb_protocol::{ExecFailure, GuestMessage, OutputSource, TerminalSize};
 use tokio::join;
 
 use crate::channel::{Channel, ChannelError};
 use crate::exec::{Child, Input, Outputs, Starting};
+use crate::monitor::Monitor;
 use crate::reaper::{Process, Reaper};
 use crate::stream::Stream;
 
@@ -29,6 +31,7 @@ pub(crate) use input::InputQueue;
 pub(crate) struct Session {
     id: u64,
     process: Rc<Process>,
+    monitor: Rc<Monitor>,
     pub(crate) input: InputQueue,
     terminal: Option<Rc<Stream>>,
     /// What the viewer works with, until one has it.
@@ -44,7 +47,7 @@ struct Work {
 
 impl Session {
     /// Makes a session of a child just forked. To be called before anything is awaited.
-    pub(crate) fn new(id: u64, child: Child, reaper: &Reaper) -> Self {
+    pub(crate) fn new(id: u64, child: Child, reaper: &Reaper, monitor: &Rc<Monitor>) -> Self {
         let Child {
             pid,
             starting,
@@ -62,6 +65,7 @@ impl Session {
         Self {
             id,
             process: reaper.adopt(pid),
+            monitor: Rc::clone(monitor),
             input: queue,
             terminal,
             work: RefCell::new(Some(Work {
@@ -105,27 +109,46 @@ impl Session {
         if let Err(failure) = work.starting.outcome().await {
             return self.failed(failure, channel).await;
         }
+        let session = self.id;
+        let pid = self.process.pid().as_raw_nonzero().get().unsigned_abs();
+        self.monitor.started(session, pid, work.starting.program());
         drop(work.starting);
-        let started = GuestMessage::Started {
-            session: self.id,
-            pid: self.process.pid().as_raw_nonzero().get().unsigned_abs(),
-        };
+        let started = GuestMessage::Started { session, pid };
         channel.send(&started).await?;
 
         let process = &*self.process;
+        let copy = |source| move |chunk: &Bytes| self.monitor.output(session, source, chunk);
         let feed = self.input.feed(work.input, process, channel);
         let sent = match &work.outputs {
             Outputs::Pipes { stdout, stderr } => {
                 let (out, err, input) = join!(
-                    output::forward(stdout, GuestMessage::Stdout, process, channel),
-                    output::forward(stderr, GuestMessage::Stderr, process, channel),
+                    output::forward(
+                        stdout,
+                        GuestMessage::Stdout,
+                        copy(OutputSource::Stdout),
+                        process,
+                        channel
+                    ),
+                    output::forward(
+                        stderr,
+                        GuestMessage::Stderr,
+                        copy(OutputSource::Stderr),
+                        process,
+                        channel
+                    ),
                     feed
                 );
                 out.and(err).and(input)
             }
             Outputs::Terminal(terminal) => {
                 let (out, input) = join!(
-                    output::forward(terminal, GuestMessage::Stdout, process, channel),
+                    output::forward(
+                        terminal,
+                        GuestMessage::Stdout,
+                        copy(OutputSource::Terminal),
+                        process,
+                        channel
+                    ),
                     feed
                 );
                 out.and(input)
@@ -133,7 +156,14 @@ impl Session {
         };
         sent?;
         let exit = process.ended().await;
+        self.monitor.ended(session, exit);
         channel.send(&GuestMessage::Exited(exit)).await
+    }
+
+    /// Nobody views the session any more: the monitor hears how the command ends, when it
+    /// does, and of no more output.
+    pub(crate) fn abandon(&self) {
+        self.monitor.abandoned(self.id, &self.process);
     }
 
     async fn failed(&self, failure: ExecFailure, channel: &Channel) -> Result<(), ChannelError> {

@@ -1,4 +1,4 @@
-//! From the command's output to its viewer.
+//! From the command's output to its viewer, and a copy of it to the monitor.
 //!
 //! A chunk is read only when the one before it has been sent, so a viewer that stops
 //! reading stops the command at its next full pipe, and nothing is held here but one chunk.
@@ -22,6 +22,7 @@ const LEFT_BEHIND_MAX: usize = 1024 * 1024;
 pub(super) async fn forward(
     source: &Stream,
     wrap: impl Fn(Bytes) -> GuestMessage,
+    copy: impl Fn(&Bytes),
     process: &Process,
     channel: &Channel,
 ) -> Result<(), ChannelError> {
@@ -31,7 +32,10 @@ pub(super) async fn forward(
             _ = process.ended() => break,
         };
         match chunk {
-            Ok(chunk) if !chunk.is_empty() => channel.send(&wrap(chunk)).await?,
+            Ok(chunk) if !chunk.is_empty() => {
+                copy(&chunk);
+                channel.send(&wrap(chunk)).await?;
+            }
             // The end: of a pipe by saying so, of a terminal by an error.
             Ok(_) | Err(_) => return Ok(()),
         }
@@ -41,6 +45,7 @@ pub(super) async fn forward(
         match source.read_now(left.min(MAX_CHUNK), Bytes::copy_from_slice) {
             Ok(Some(chunk)) if !chunk.is_empty() => {
                 left -= chunk.len();
+                copy(&chunk);
                 channel.send(&wrap(chunk)).await?;
             }
             Ok(_) | Err(_) => break,

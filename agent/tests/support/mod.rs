@@ -10,11 +10,11 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use msb_agent::shutdown::{Order, end_processes};
+use msb_agent::shutdown::{Order, drain as drain_agent, end_processes};
 use msb_agent::{Agent, Defaults, Stream};
 use msb_protocol::*;
 use tokio::runtime::{Builder, LocalOptions};
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What the agent's thread is asked.
 enum Ask {
     Accept(OwnedFd),
+    Monitor(OwnedFd),
+    Drain(Duration, std::sync::mpsc::Sender<()>),
     ShutDown(Duration, std::sync::mpsc::Sender<()>),
 }
 
@@ -46,6 +48,16 @@ static AGENT: LazyLock<mpsc::UnboundedSender<Ask>> = LazyLock::new(|| {
             while let Some(ask) = asked.recv().await {
                 match ask {
                     Ask::Accept(fd) => agent.accept(Stream::new(fd).unwrap()),
+                    Ask::Monitor(fd) => agent.monitor(Stream::new(fd).unwrap()),
+                    Ask::Drain(grace, done) => {
+                        let agent = Rc::clone(&agent);
+                        tokio::task::spawn_local(async move {
+                            let order = Order::default();
+                            drain_agent(&agent, &order, grace).await;
+                            order.given().await;
+                            done.send(()).unwrap();
+                        });
+                    }
                     Ask::ShutDown(grace, done) => {
                         let agent = Rc::clone(&agent);
                         tokio::task::spawn_local(async move {
@@ -64,11 +76,66 @@ static AGENT: LazyLock<mpsc::UnboundedSender<Ask>> = LazyLock::new(|| {
 
 /// A connection to the agent, with nothing said yet.
 pub(crate) fn connect() -> UnixStream {
+    connect_as(Ask::Accept)
+}
+
+fn connect_as(ask: impl FnOnce(OwnedFd) -> Ask) -> UnixStream {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
     ours.set_write_timeout(Some(PATIENCE)).unwrap();
-    assert!(AGENT.send(Ask::Accept(theirs.into())).is_ok());
+    assert!(AGENT.send(ask(theirs.into())).is_ok());
     ours
+}
+
+/// Lets the agent's sessions finish; the receiver hears when the guest would end.
+pub(crate) fn drain(grace: Duration) -> std::sync::mpsc::Receiver<()> {
+    let (done, ended) = std::sync::mpsc::channel();
+    assert!(AGENT.send(Ask::Drain(grace, done)).is_ok());
+    ended
+}
+
+/// The agent has one monitor at a time, and all tests of a file have one agent.
+static MONITOR: Mutex<()> = Mutex::new(());
+
+/// The right to monitor. It is for a test's whole time, or others would hear its sessions.
+pub(crate) struct Turn {
+    _held: MutexGuard<'static, ()>,
+}
+
+impl Turn {
+    pub(crate) fn wait() -> Self {
+        // A test that failed with it has left nothing behind.
+        let held = MONITOR.lock().unwrap_or_else(PoisonError::into_inner);
+        Self { _held: held }
+    }
+
+    /// Begins to monitor.
+    pub(crate) fn monitor(&mut self) -> Monitor<'_> {
+        Monitor {
+            client: Client::on(connect_as(Ask::Monitor)),
+            _turn: self,
+        }
+    }
+}
+
+/// The supervisor's end of the monitor conversation.
+pub(crate) struct Monitor<'a> {
+    pub(crate) client: Client,
+    _turn: &'a mut Turn,
+}
+
+impl Drop for Monitor<'_> {
+    fn drop(&mut self) {
+        // The agent closes when it has let go of this monitor, so that the next may come.
+        let stream = &mut self.client.stream;
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let _ = std::io::copy(stream, &mut std::io::sink());
+    }
+}
+
+/// A monitor's connection while there may be another.
+pub(crate) fn another_monitor() -> UnixStream {
+    connect_as(Ask::Monitor)
 }
 
 /// Ends the agent's sessions; the receiver hears when that is done.
@@ -106,8 +173,12 @@ impl Seen {
 impl Client {
     /// A connection on which both sides have greeted.
     pub(crate) fn new() -> Self {
+        Self::on(connect())
+    }
+
+    fn on(stream: UnixStream) -> Self {
         let mut client = Self {
-            stream: connect(),
+            stream,
             decoder: Decoder::new(),
         };
         client.send(&HostMessage::Hello(Hello::ours()));
