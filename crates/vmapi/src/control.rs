@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::VmConfig;
+use crate::counters::Counters;
 
 /// The most bytes one datagram may have, either way.
 pub const MAX_DATAGRAM: usize = 64 * 1024;
@@ -38,6 +39,15 @@ pub enum Request {
     PowerButton,
     /// End the machine now.
     Kill,
+    /// Take all vCPUs out of the guest; answered once they are out. A machine that is paused stays
+    /// so. Devices go on: I/O that is in flight completes, connections stay open. What comes for the
+    /// guest meanwhile, a press of the power button too, reaches it when it is resumed.
+    Pause,
+    /// Let the vCPUs into the guest again; answered once they are told. A machine that runs goes on
+    /// running, and one that is still being paused is resumed after that.
+    Resume,
+    /// Say what the machine has done so far. It disturbs neither the guest nor its devices.
+    Counters,
 }
 
 /// One message from the VMM.
@@ -67,6 +77,8 @@ pub enum Reply {
     State(VmState),
     /// It was refused or failed.
     Error(VmError),
+    /// The counters that were asked for.
+    Counters(Counters),
 }
 
 /// The states of a machine.
@@ -80,6 +92,8 @@ pub enum VmState {
     Starting,
     /// Its vCPUs run.
     Running,
+    /// Its vCPUs are out of the guest, until it is resumed.
+    Paused,
     /// It is over; the process is about to exit.
     Stopped,
 }
@@ -104,6 +118,10 @@ pub enum Event {
     },
     /// The machine is over. The last message.
     Ended(Outcome),
+    /// All vCPUs are out of the guest. Whoever asked for it hears this before the reply.
+    Paused,
+    /// The vCPUs were let into the guest again. Whoever asked for it hears this before the reply.
+    Resumed,
 }
 
 /// How a machine ended.

@@ -11,6 +11,7 @@
 
 mod config;
 mod control;
+mod counters;
 mod exit;
 mod size;
 
@@ -19,5 +20,6 @@ pub use control::{
     CrashCause, ErrorKind, Event, FromVmm, MAX_DATAGRAM, MAX_DESCRIPTORS, Outcome, Reply, Request,
     ToVmm, VmError, VmState,
 };
+pub use counters::{Counters, DiskCounters};
 pub use exit::ExitCode;
 pub use size::{MemorySize, ParseSizeError};

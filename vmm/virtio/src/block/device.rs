@@ -10,6 +10,7 @@ use virtio_bindings::virtio_blk::{
 };
 
 use super::backing::{Backing, BlockError};
+use super::counters::BlockCounters;
 use super::request::{
     Disk, HEADER_BYTES, MAX_DISCARD_SECTORS, MAX_RANGES, MAX_ZERO_SECTORS, RANGE_BYTES, Range,
     Request, Status, parse,
@@ -48,6 +49,7 @@ pub struct Block {
     disk: Disk,
     id: [u8; VIRTIO_BLK_ID_BYTES as usize],
     live: Option<Live>,
+    counters: Arc<BlockCounters>,
     /// Requests that the host failed, since the device was made.
     host_errors: u64,
 }
@@ -94,8 +96,14 @@ impl Block {
             disk,
             id,
             live: None,
+            counters: Arc::default(),
             host_errors: 0,
         })
+    }
+
+    /// What was served since the device was made.
+    pub fn counters(&self) -> Arc<BlockCounters> {
+        Arc::clone(&self.counters)
     }
 
     /// Requests that the host's file failed to serve, since the device was made.
@@ -122,7 +130,10 @@ impl Block {
         let (status, written) = match parse(&header, readable, room, &self.disk) {
             Err(status) => (status, 0),
             Ok(request) => match self.execute(mem, chain, request, durable)? {
-                Ok(written) => (Status::Ok, written),
+                Ok(written) => {
+                    self.counters.count(request);
+                    (Status::Ok, written)
+                }
                 Err(status) => (status, 0),
             },
         };

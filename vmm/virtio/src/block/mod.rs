@@ -13,10 +13,12 @@
 //! Those system calls block, so the device has an event loop of its own.
 
 mod backing;
+mod counters;
 mod device;
 mod request;
 #[cfg(test)]
 mod tests;
 
 pub use backing::{Backing, BlockError, Extent};
+pub use counters::BlockCounters;
 pub use device::{Block, BlockOptions};

@@ -327,6 +327,34 @@ fn a_file_that_shrinks_is_an_error_and_no_spin() {
 }
 
 #[test]
+fn what_is_served_is_counted_and_nothing_else() {
+    let mut driver = Driver::new(false);
+    let counters = driver.harness.device.counters();
+    let numbers = || {
+        [
+            counters.read_ops(),
+            counters.read_bytes(),
+            counters.write_ops(),
+            counters.write_bytes(),
+            counters.flushes(),
+        ]
+    };
+    assert_eq!(numbers(), [0; 5]);
+    driver.request(VIRTIO_BLK_T_IN, 5, &[], 1024, 700);
+    driver.request(VIRTIO_BLK_T_OUT, 7, &[1; 1536], 0, 0);
+    driver.request(VIRTIO_BLK_T_OUT, 7, &[1; 512], 0, 0);
+    driver.request(VIRTIO_BLK_T_FLUSH, 0, &[], 0, 0);
+    assert_eq!(numbers(), [1, 1024, 2, 2048, 1]);
+    // Others, refused ones, and ones that the host fails.
+    driver.request(VIRTIO_BLK_T_GET_ID, 0, &[], 20, 0);
+    driver.request(VIRTIO_BLK_T_DISCARD, 0, &range(0, 8, 0), 0, 0);
+    driver.request(VIRTIO_BLK_T_IN, SECTORS, &[], 512, 0);
+    driver.file.set_len(512).unwrap();
+    driver.request(VIRTIO_BLK_T_IN, 4, &[], 512, 0);
+    assert_eq!(numbers(), [1, 1024, 2, 2048, 1]);
+}
+
+#[test]
 fn extents_are_one_disk() {
     let (first, second) = (Arc::new(image()), Arc::new(image()));
     let extent = |file: &Arc<File>, offset, len| Extent {
