@@ -38,8 +38,9 @@ Vsock:
 
 Control:
   The socket takes datagrams (SOCK_SEQPACKET), each one JSON object:
-    {\"id\": 1, \"request\": \"state\"}      also \"power_button\" and \"kill\"
-  Replies repeat the id; events (booted, ended) come in between.
+    {\"id\": 1, \"request\": \"state\"}      also \"power_button\", \"kill\", \"pause\",
+                                       \"resume\" and \"counters\"
+  Replies repeat the id; events (booted, paused, resumed, ended) come in between.
 
 Exit codes:
   0 the guest powered off     10 the guest asked for a reset

@@ -14,6 +14,8 @@
 //!
 //! A vCPU thread never calls a device. It changes a register file and posts what follows from it to
 //! the loop that owns the device; only a reset does it wait for.
+//!
+//! A paused machine is one whose vCPU threads sleep outside the guest. Devices and the main loop go on.
 
 pub mod arch;
 pub mod blueprint;
@@ -21,6 +23,7 @@ pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod control;
+pub mod cpu_time;
 pub mod device_host;
 pub mod ending;
 pub mod event_loop;

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use msb_vmapi::Outcome;
 
 use crate::device_host::{Command, DeviceId};
+use crate::vcpu::PauseNumber;
 
 /// Messages that may wait at a loop before those that a guest can cause without end are dropped:
 /// writes to device configurations, and connections.
@@ -17,6 +18,8 @@ pub enum Message {
     Device(DeviceId, Command),
     /// The first vCPU is about to enter the guest; when, in `CLOCK_MONOTONIC` nanoseconds.
     Booted(u64),
+    /// A vCPU is out of the guest for the pause of that number, and stays so until it is resumed.
+    OutOfGuest(PauseNumber),
     /// The machine is over, for this reason.
     End(Outcome),
     /// The guest connected to a port of the host; this is the host's end.

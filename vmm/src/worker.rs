@@ -106,7 +106,9 @@ impl Loop {
                             self.host.command(&mut self.events, id, command);
                         }
                         Message::End(_) => return Ok(()),
-                        Message::Booted(_) | Message::Connection { .. } => {}
+                        Message::Booted(_)
+                        | Message::OutOfGuest(_)
+                        | Message::Connection { .. } => {}
                     }
                 }
             }

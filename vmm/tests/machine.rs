@@ -1,88 +1,18 @@
 //! Machines of a few instructions, run to their end. Any KVM will do, an interpreting one too.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
-#[path = "../src/test_support.rs"]
 #[allow(dead_code, unreachable_pub)]
-mod test_support;
+mod support;
 
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::thread;
 
 use msb_vmapi::{
-    CrashCause, DiskConfig, Event, FromVmm, MemorySize, Outcome, Reply, Request, Source, ToVmm,
-    VmConfig, VmState, VsockConfig,
+    CrashCause, DiskConfig, Event, FromVmm, Outcome, Reply, Request, Source, VmConfig, VmState,
+    VsockConfig,
 };
-use msb_vmm::blueprint::{Blueprint, Host};
-use msb_vmm::control::Connection;
-use msb_vmm::kvm::System;
-use msb_vmm::machine::{Machine, Surroundings};
+use msb_vmm::machine::Surroundings;
 use msb_vmm::probe;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
-    SocketType, recvmsg, sendmsg, socketpair,
-};
-use tempfile::TempDir;
-use test_support::TinyKernel;
-
-/// `hlt` for ever, interrupts off.
-const SLEEP: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfc];
-/// `mov dx, port; mov al, value; out dx, al`, then sleep.
-fn out(port: u16, value: u8) -> Vec<u8> {
-    let mut code = vec![0x66, 0xba];
-    code.extend(port.to_le_bytes());
-    code.extend([0xb0, value, 0xee]);
-    code.extend(SLEEP);
-    code
-}
-
-/// `mov eax, address; mov ebx, value; mov [eax], ebx`
-fn store(address: u32, value: u32) -> Vec<u8> {
-    let mut code = vec![0xb8];
-    code.extend(address.to_le_bytes());
-    code.push(0xbb);
-    code.extend(value.to_le_bytes());
-    code.extend([0x89, 0x18]);
-    code
-}
-
-fn system() -> Option<System> {
-    match System::open_any() {
-        Ok(system) => Some(system),
-        Err(error) => {
-            println!("skipped: {error}");
-            None
-        }
-    }
-}
-
-struct Place(TempDir);
-
-impl Place {
-    fn new(code: &[u8]) -> Self {
-        let dir = TempDir::new().unwrap();
-        std::fs::write(dir.path().join("kernel"), TinyKernel::new(code).build()).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    fn config(&self) -> VmConfig {
-        let mut config = VmConfig::new(self.path().join("kernel"));
-        config.memory = MemorySize::from_mib(32);
-        config
-    }
-}
-
-fn machine(system: &System, config: VmConfig, surroundings: Surroundings) -> Machine {
-    let host = Host::with_vcpus(system.max_vcpus());
-    let blueprint = Blueprint::new(config, Vec::new(), &host).unwrap();
-    Machine::new(system, blueprint, surroundings).unwrap()
-}
+use support::{Place, SLEEP, Supervisor, machine, out, store, system};
 
 fn outcome(code: &[u8], edit: impl FnOnce(&mut VmConfig)) -> Option<Outcome> {
     let system = system()?;
@@ -147,45 +77,6 @@ fn writes_to_nobody_and_odd_pokes_at_devices_do_no_harm() {
     code.extend(out(0x600, 0x34));
     if let Some(outcome) = outcome(&code, |_| {}) {
         assert_eq!(outcome, Outcome::PowerOff);
-    }
-}
-
-/// The other end of a control connection.
-struct Supervisor(OwnedFd);
-
-impl Supervisor {
-    fn new() -> (Self, Connection) {
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        (Self(ours), theirs.into())
-    }
-
-    fn ask(&self, id: u64, request: Request) {
-        let bytes = serde_json::to_vec(&ToVmm { id, request }).unwrap();
-        let mut none = SendAncillaryBuffer::default();
-        sendmsg(
-            &self.0,
-            &[IoSlice::new(&bytes)],
-            &mut none,
-            SendFlags::empty(),
-        )
-        .unwrap();
-    }
-
-    fn hear(&self) -> Option<FromVmm> {
-        let mut bytes = vec![0; 65536];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let got = recvmsg(
-            &self.0,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            RecvFlags::empty(),
-        )
-        .unwrap();
-        let bytes = &bytes[..got.bytes];
-        (!bytes.is_empty()).then(|| serde_json::from_slice(bytes).unwrap())
     }
 }
 

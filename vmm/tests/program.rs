@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use msb_vmapi::{ErrorKind, FromVmm, Reply};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, socketpair};
 use tempfile::TempDir;
 use test_support::TinyKernel;
 
@@ -109,6 +110,34 @@ fn a_supervisor_that_hangs_up_at_once() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(said(&output).contains("hung up"));
+}
+
+#[test]
+fn what_needs_a_machine_is_refused_before_there_is_one() {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let child = vmm()
+        .args(["--control-fd", "0"])
+        .stdin(Stdio::from(theirs))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for request in ["pause", "resume", "counters", "power_button"] {
+        let datagram = format!(r#"{{"id":5,"request":"{request}"}}"#);
+        rustix::net::send(&ours, datagram.as_bytes(), SendFlags::NOSIGNAL).unwrap();
+        let mut buffer = vec![0; 4096];
+        let (_, length) = rustix::net::recv(&ours, &mut buffer[..], RecvFlags::empty()).unwrap();
+        match serde_json::from_slice(&buffer[..length]).unwrap() {
+            FromVmm::Reply {
+                id: 5,
+                reply: Reply::Error(error),
+            } => assert_eq!(error.kind, ErrorKind::State, "{request}"),
+            other => panic!("{request}: {other:?}"),
+        }
+    }
+    drop::<OwnedFd>(ours);
+    child.wait_with_output().unwrap();
 }
 
 #[test]

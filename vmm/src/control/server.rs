@@ -38,6 +38,19 @@ pub enum Asked {
     PowerButton,
     /// End the machine.
     Kill,
+    /// Take the vCPUs out of the guest, then answer.
+    Pause(Asker),
+    /// Let the vCPUs in again, then answer.
+    Resume(Asker),
+    /// Answer with the counters.
+    Counters(Asker),
+}
+
+/// Who is to be answered. Answering one that is gone does nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    client: Tag,
+    id: u64,
 }
 
 struct Message {
@@ -144,9 +157,13 @@ impl Server {
                 }
                 match client.connection.receive() {
                     Ok((message, _)) => {
-                        let (reply, wanted) = self.answer(&message.request);
+                        let asker = Asker {
+                            client: tag,
+                            id: message.id,
+                        };
+                        let (reply, wanted) = self.answer(&message.request, asker);
                         asked.extend(wanted);
-                        replies.push((message.id, reply));
+                        replies.extend(reply.map(|reply| (message.id, reply)));
                     }
                     Err(ReceiveError::Empty) => break,
                     Err(ReceiveError::Malformed { id, why }) => {
@@ -165,18 +182,36 @@ impl Server {
         asked
     }
 
-    fn answer(&self, request: &Request) -> (Reply, Option<Asked>) {
+    /// What can be answered at once, and what is asked of the machine.
+    fn answer(&self, request: &Request, asker: Asker) -> (Option<Reply>, Option<Asked>) {
         match request {
-            Request::State => (Reply::State(self.state), None),
-            Request::PowerButton => (Reply::Done, Some(Asked::PowerButton)),
-            Request::Kill => (Reply::Done, Some(Asked::Kill)),
+            Request::State => (Some(Reply::State(self.state)), None),
+            Request::PowerButton => (Some(Reply::Done), Some(Asked::PowerButton)),
+            Request::Kill => (Some(Reply::Done), Some(Asked::Kill)),
+            Request::Pause => (None, Some(Asked::Pause(asker))),
+            Request::Resume => (None, Some(Asked::Resume(asker))),
+            Request::Counters => (None, Some(Asked::Counters(asker))),
             Request::Configure(_) => {
                 let why =
                     "the machine is configured already; start another process for another one";
-                (refusal(ErrorKind::State, why), None)
+                (Some(refusal(ErrorKind::State, why)), None)
             }
-            _ => (refusal(ErrorKind::Malformed, "unknown request"), None),
+            _ => {
+                let reply = refusal(ErrorKind::Malformed, "unknown request");
+                (Some(reply), None)
+            }
         }
+    }
+
+    /// Answers a request that was handed on.
+    pub fn reply(&mut self, asker: Asker, reply: Reply, reg: &mut dyn Register) {
+        let id = asker.id;
+        self.send(asker.client, &FromVmm::Reply { id, reply }, None, reg);
+    }
+
+    /// Refuses a request that was handed on, since it does not fit the machine's state.
+    pub fn refuse(&mut self, asker: Asker, why: &str, reg: &mut dyn Register) {
+        self.reply(asker, refusal(ErrorKind::State, why), reg);
     }
 
     /// Answers the supervisor's request to configure.

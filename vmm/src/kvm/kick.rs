@@ -58,6 +58,11 @@ impl<'a> Armed<'a> {
         self.0.clear_kick();
     }
 
+    /// Tells the guest that it was paused; call it before it is entered again.
+    pub fn tell_of_pause(&self) {
+        self.0.tell_of_pause();
+    }
+
     /// Runs the guest until something is wanted of the host.
     pub fn run(&mut self) -> super::Exit<'_> {
         self.0.run()

@@ -102,6 +102,21 @@ impl Vcpu {
         }
     }
 
+    /// Sets the flag in this processor's page of the guest's clock that says "I was stopped": the
+    /// guest's watchdogs then do not take the time that passed for a lock-up. The clock itself needs
+    /// nothing: it went on.
+    pub(super) fn tell_of_pause(&self) {
+        match self.fd.kvmclock_ctrl() {
+            Ok(()) => {}
+            // The guest has no such clock, or not yet.
+            Err(error) if error.errno() == libc::EINVAL => {}
+            Err(error) => tracing::debug!(
+                vcpu = self.id,
+                "the guest does not know of its pause: {error}"
+            ),
+        }
+    }
+
     /// Takes back what a kick asked for, so that the guest can be entered again.
     pub(super) fn clear_kick(&mut self) {
         self.fd.set_kvm_immediate_exit(0);

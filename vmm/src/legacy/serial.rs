@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use vm_superio::Trigger;
 use vm_superio::serial::SerialEvents;
 use vmm_sys_util::eventfd::EventFd;
@@ -61,7 +62,9 @@ struct Output {
 impl Output {
     fn is_ready(&self, patience: &Timespec) -> bool {
         let mut fds = [PollFd::new(&self.to, PollFlags::OUT)];
-        matches!(poll(&mut fds, Some(patience)), Ok(ready) if ready > 0)
+        // A kick, which interrupts a vCPU thread wherever it is, must not cost a byte.
+        let ready = retry_on_intr(|| poll(&mut fds, Some(patience)));
+        matches!(ready, Ok(ready) if ready > 0)
     }
 }
 
@@ -71,7 +74,7 @@ impl Write for Output {
         self.stalled = !self.is_ready(&patience);
         if !self.stalled {
             // What a reader that hung up does not take is lost like the rest.
-            let _ = rustix::io::write(&self.to, bytes);
+            let _ = retry_on_intr(|| rustix::io::write(&self.to, bytes));
         }
         Ok(bytes.len())
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::pipe::{PipeFlags, pipe_with};
+use vmm_virtio::block::Block;
 use vmm_virtio::console::Console;
 use vmm_virtio::rng::Rng;
 use vmm_virtio::vsock::{Connector, Vsock};
@@ -57,6 +58,7 @@ pub(super) fn build(
     if let Some(vsock) = blueprint.vsock {
         build.vsock(vsock)?;
     }
+    let disks = blueprint.disks.iter().map(Block::counters).collect();
     for (number, disk) in blueprint.disks.into_iter().enumerate() {
         build.device(FIRST_DISK_SLOT + number, Box::new(disk))?;
     }
@@ -102,6 +104,7 @@ pub(super) fn build(
         mailbox_slot: build.mailbox_slot,
         ending: build.ending,
         host: build.host,
+        disks,
         mmio: build.mmio,
         ports: build.ports,
         control,

@@ -3,17 +3,22 @@
 //! ```text
 //! Blueprint ── Machine::new ── run ──┬─ vCPU threads, worker threads
 //!                                    └─ main loop, until Message::End
+//!                                         │    pause: vCPU threads sleep outside the guest
 //!                                         └─ workers, vCPUs, devices stopped; Ended told; all removed
 //! ```
 
 mod build;
 mod connect;
+mod counters;
 mod error;
+mod pausing;
 mod running;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use msb_vmapi::{ErrorKind, ExitCode, Outcome};
+use vmm_virtio::block::BlockCounters;
 
 use crate::blueprint::{Blueprint, SocketFile};
 use crate::bus::Bus;
@@ -53,6 +58,8 @@ pub struct Machine {
     mailbox_slot: SlotId,
     ending: Ending,
     host: DeviceHost,
+    /// Of each disk in order.
+    disks: Vec<Arc<BlockCounters>>,
     mmio: Bus,
     ports: Bus,
     control: Server,

@@ -6,28 +6,43 @@ use std::sync::Arc;
 use msb_vmapi::{ErrorKind, Event, Outcome, Reply, VmError, VmState};
 
 use super::Machine;
-use crate::control::Asked;
+use super::counters::counters;
+use super::pausing::{Pausing, Step, Verb};
+use crate::control::{Asked, Asker};
 use crate::event_loop::Token;
 use crate::kvm::kick;
 use crate::message::Message;
 use crate::report;
 use crate::vcpu::{Outside, VcpuThreads};
 
-pub(super) fn run(mut machine: Machine) -> Outcome {
-    let mut threads = VcpuThreads::default();
-    let outcome = match start(&mut machine, &mut threads).and_then(|()| serve(&mut machine)) {
+/// A machine and the threads that are its vCPUs now.
+struct Running {
+    // Dropped first.
+    threads: VcpuThreads,
+    pausing: Pausing<Asker>,
+    machine: Machine,
+}
+
+pub(super) fn run(machine: Machine) -> Outcome {
+    let mut running = Running {
+        threads: VcpuThreads::default(),
+        pausing: Pausing::new(machine.vcpus.len()),
+        machine,
+    };
+    let outcome = match start(&mut running).and_then(|()| serve(&mut running)) {
         Ok(outcome) => outcome,
         Err(error) => Outcome::Error(VmError {
             kind: ErrorKind::Host,
             message: format!("the main loop failed: {}", report::chain(&error)),
         }),
     };
-    end(machine, threads, &outcome);
+    end(running, &outcome);
     outcome
 }
 
-fn start(machine: &mut Machine, threads: &mut VcpuThreads) -> io::Result<()> {
+fn start(running: &mut Running) -> io::Result<()> {
     kick::install()?;
+    let machine = &mut running.machine;
     let outside = Outside {
         mmio: Arc::new(std::mem::take(&mut machine.mmio)),
         ports: Arc::new(std::mem::take(&mut machine.ports)),
@@ -36,7 +51,7 @@ fn start(machine: &mut Machine, threads: &mut VcpuThreads) -> io::Result<()> {
     };
     // The first goes first: it boots while the others are being started to wait for it.
     for vcpu in machine.vcpus.drain(..) {
-        threads.start(vcpu, outside.clone())?;
+        running.threads.start(vcpu, outside.clone())?;
     }
     machine.control.set_state(VmState::Running);
     if let Some(id) = machine.configure_id {
@@ -48,40 +63,37 @@ fn start(machine: &mut Machine, threads: &mut VcpuThreads) -> io::Result<()> {
     Ok(())
 }
 
-fn serve(machine: &mut Machine) -> io::Result<Outcome> {
+fn serve(running: &mut Running) -> io::Result<Outcome> {
     let mut tokens = Vec::new();
     loop {
-        machine.events.wait(&mut tokens)?;
+        running.machine.events.wait(&mut tokens)?;
         for token in tokens.drain(..) {
-            if !machine.events.is_current(token) {
+            if !running.machine.events.is_current(token) {
                 continue;
             }
-            if let Some(outcome) = turn(machine, token)? {
+            if let Some(outcome) = turn(running, token)? {
                 return Ok(outcome);
             }
         }
-        if machine.control.is_orphaned() {
-            machine.ending.end(Outcome::Killed);
+        if running.machine.control.is_orphaned() {
+            running.machine.ending.end(Outcome::Killed);
         }
     }
 }
 
-fn turn(machine: &mut Machine, token: Token) -> io::Result<Option<Outcome>> {
+fn turn(running: &mut Running, token: Token) -> io::Result<Option<Outcome>> {
     let (slot, tag) = (token.slot(), token.tag());
+    let machine = &mut running.machine;
     if slot == machine.mailbox_slot {
         for message in machine.mailbox.take() {
-            if let Some(outcome) = receive(machine, message) {
+            if let Some(outcome) = receive(running, message) {
                 return Ok(Some(outcome));
             }
         }
     } else if slot == machine.control_slot {
         let mut reg = machine.events.register(slot);
         for asked in machine.control.ready(tag, &mut reg) {
-            match asked {
-                // It fails only when the counter is full, and then the guest has been told.
-                Asked::PowerButton => drop(machine.power_button.write(1)),
-                Asked::Kill => machine.ending.end(Outcome::Killed),
-            }
+            serve_client(running, asked);
         }
     } else if machine.termination.as_ref().is_some_and(|t| t.1 == slot) {
         machine.ending.end(Outcome::Killed);
@@ -101,7 +113,61 @@ fn turn(machine: &mut Machine, token: Token) -> io::Result<Option<Outcome>> {
     Ok(None)
 }
 
-fn receive(machine: &mut Machine, message: Message) -> Option<Outcome> {
+fn serve_client(running: &mut Running, asked: Asked) {
+    let machine = &mut running.machine;
+    match asked {
+        // The interrupt controller keeps the press while the machine is paused. Writing fails only
+        // when the counter is full, and then the guest has been told.
+        Asked::PowerButton => drop(machine.power_button.write(1)),
+        Asked::Kill => machine.ending.end(Outcome::Killed),
+        Asked::Pause(asker) => {
+            let steps = running.pausing.ask(Verb::Pause, asker);
+            take(running, steps);
+        }
+        Asked::Resume(asker) => {
+            let steps = running.pausing.ask(Verb::Resume, asker);
+            take(running, steps);
+        }
+        Asked::Counters(asker) => {
+            let counters = counters(&machine.disks, &mut running.threads);
+            let mut reg = machine.events.register(machine.control_slot);
+            let reply = Reply::Counters(counters);
+            machine.control.reply(asker, reply, &mut reg);
+        }
+    }
+}
+
+/// Takes the steps of a pause or a resume.
+fn take(running: &mut Running, steps: Vec<Step<Asker>>) {
+    let control = &mut running.machine.control;
+    let mut reg = running
+        .machine
+        .events
+        .register(running.machine.control_slot);
+    for step in steps {
+        match step {
+            Step::TakeOut(number) => running.threads.pause(number),
+            Step::LetIn => running.threads.resume(),
+            Step::Paused => {
+                control.set_state(VmState::Paused);
+                control.broadcast(&Event::Paused, &mut reg);
+            }
+            Step::Resumed => {
+                control.set_state(VmState::Running);
+                control.broadcast(&Event::Resumed, &mut reg);
+            }
+            Step::Done(asker) => control.reply(asker, Reply::Done, &mut reg),
+            Step::Refused(asker) => {
+                let why = "too many requests wait for the machine to pause; wait for their answers";
+                control.refuse(asker, why, &mut reg);
+            }
+            Step::Over(asker) => control.refuse(asker, "the machine is over", &mut reg),
+        }
+    }
+}
+
+fn receive(running: &mut Running, message: Message) -> Option<Outcome> {
+    let machine = &mut running.machine;
     match message {
         Message::Device(id, command) => {
             machine.host.command(&mut machine.events, id, command);
@@ -123,13 +189,24 @@ fn receive(machine: &mut Machine, message: Message) -> Option<Outcome> {
             let mut reg = machine.events.register(machine.control_slot);
             machine.control.hand_over(port, socket, &mut reg);
         }
+        Message::OutOfGuest(number) => {
+            let steps = running.pausing.acknowledge(number);
+            take(running, steps);
+        }
         Message::End(outcome) => return Some(outcome),
     }
     None
 }
 
-fn end(mut machine: Machine, mut threads: VcpuThreads, outcome: &Outcome) {
-    machine.ending.end(outcome.clone());
+fn end(mut running: Running, outcome: &Outcome) {
+    running.machine.ending.end(outcome.clone());
+    let steps = running.pausing.end();
+    take(&mut running, steps);
+    let Running {
+        mut threads,
+        mut machine,
+        ..
+    } = running;
     // A vCPU that waits for a device's reset waits no more; then it leaves the guest for good.
     machine.mailbox.close();
     for worker in &machine.workers {

@@ -103,6 +103,40 @@ fn requests_are_answered_by_their_id() {
 }
 
 #[test]
+fn what_takes_time_is_answered_when_it_is_done() {
+    let mut fixture = Fixture::new();
+    let pause = fixture.ask(r#"{"id":3,"request":"pause"}"#);
+    let resume = fixture.ask(r#"{"id":4,"request":"resume"}"#);
+    let counters = fixture.ask(r#"{"id":5,"request":"counters"}"#);
+    let (&[Asked::Pause(first)], &[Asked::Resume(second)], &[Asked::Counters(third)]) =
+        (&pause[..], &resume[..], &counters[..])
+    else {
+        panic!("{pause:?} {resume:?} {counters:?}");
+    };
+    let mut reg = fixture.events.register(fixture.slot);
+    let told = Reply::Counters(msb_vmapi::Counters::default());
+    fixture.server.reply(third, told.clone(), &mut reg);
+    fixture.server.reply(first, Reply::Done, &mut reg);
+    fixture.server.refuse(second, "not now", &mut reg);
+    assert_eq!(fixture.hear().0, FromVmm::Reply { id: 5, reply: told });
+    let reply = Reply::Done;
+    assert_eq!(fixture.hear().0, FromVmm::Reply { id: 3, reply });
+    match fixture.hear().0 {
+        FromVmm::Reply {
+            id: 4,
+            reply: Reply::Error(error),
+        } => assert_eq!(error.kind, ErrorKind::State),
+        other => panic!("{other:?}"),
+    }
+    // One that hung up is answered to nobody.
+    let (other, _) = rustix::pipe::pipe().unwrap();
+    drop(std::mem::replace(&mut fixture.peer, other));
+    fixture.turn();
+    let mut reg = fixture.events.register(fixture.slot);
+    fixture.server.reply(first, Reply::Done, &mut reg);
+}
+
+#[test]
 fn a_lost_supervisor_is_noticed() {
     let mut fixture = Fixture::new();
     assert!(!fixture.server.is_orphaned());
