@@ -2,6 +2,7 @@
 
 mod control;
 mod machine;
+mod pause;
 mod refused;
 
 use std::fs;
