@@ -4,13 +4,15 @@
 //! the program that asked for the sandbox: the VMM process, the lock that says
 //! "alive", the sockets. This library is the part of it that the `microsandbox`
 //! crate uses too: where a run's files are ([`rundir`]), how to tell the supervisor
-//! things ([`control`]), and how to talk with the guest's agent ([`conversation`]).
+//! things ([`control`]), how to talk with the guest's agent ([`conversation`]), and what it
+//! leaves for them to read: output ([`logs`]).
 
 pub mod boot;
 pub mod clock;
 pub mod control;
 pub mod conversation;
 pub mod lines;
+pub mod logs;
 pub mod rundir;
 
 /// What the VMM refused, for a program to match on.
