@@ -5,7 +5,7 @@
 //! "alive", the sockets. This library is the part of it that the `microsandbox`
 //! crate uses too: where a run's files are ([`rundir`]), how to tell the supervisor
 //! things ([`control`]), how to talk with the guest's agent ([`conversation`]), and what it
-//! leaves for them to read: output ([`logs`]).
+//! leaves for them to read: output ([`logs`]) and measurements ([`metrics`]).
 
 pub mod boot;
 pub mod clock;
@@ -13,6 +13,7 @@ pub mod control;
 pub mod conversation;
 pub mod lines;
 pub mod logs;
+pub mod metrics;
 pub mod rundir;
 
 /// What the VMM refused, for a program to match on.
