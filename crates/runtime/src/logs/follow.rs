@@ -149,20 +149,20 @@ impl Follower {
         let Some(subscription) = &self.subscription else {
             return;
         };
-        let until = self.until;
-        let time_is_up = async {
-            match until {
-                Some(until) => {
-                    let left = (until - Utc::now()).to_std().unwrap_or_default();
-                    tokio::time::sleep(left).await;
-                }
-                None => std::future::pending().await,
+        let (terminal, closing) = (&mut self.terminal, &mut self.closing);
+        let woken = async {
+            tokio::select! {
+                () = subscription.changed() => {}
+                () = terminal => *closing = true,
             }
         };
-        tokio::select! {
-            () = subscription.changed() => {}
-            () = time_is_up => {}
-            () = &mut self.terminal => self.closing = true,
+        match self.until {
+            Some(until) => {
+                let left = (until - Utc::now()).to_std().unwrap_or_default();
+                // Whether the time is up is looked at before the next read.
+                let _ = tokio::time::timeout(left, woken).await;
+            }
+            None => woken.await,
         }
     }
 }
