@@ -29,7 +29,7 @@ impl BoundedFile {
         let path = files.path(0);
         let open = || -> io::Result<Self> {
             files.create_dir()?;
-            files.prune()?;
+            files.prune();
             let file = files.open_live()?;
             let length = file.metadata()?.len();
             Ok(Self {

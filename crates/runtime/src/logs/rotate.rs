@@ -79,7 +79,7 @@ impl Files {
         io::Write::write_all(&mut file, header)?;
         self.shift()?;
         fs::rename(&fresh, self.path(0))?;
-        self.prune()?;
+        self.prune();
         Ok(file)
     }
 
@@ -97,9 +97,12 @@ impl Files {
         Ok(())
     }
 
-    /// Removes what an earlier, larger limit kept.
-    pub(super) fn prune(&self) -> io::Result<()> {
-        (self.kept + 1..=MAX_KEPT).try_for_each(|number| remove(&self.path(number)))
+    /// Removes what an earlier, larger limit kept. What cannot be removed now is tried again with the
+    /// next file: it is no reason not to write.
+    pub(super) fn prune(&self) {
+        for number in self.kept + 1..=MAX_KEPT {
+            let _ = remove(&self.path(number));
+        }
     }
 }
 

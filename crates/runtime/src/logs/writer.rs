@@ -52,52 +52,43 @@ pub struct Losses {
 /// Its calls write to a file and may block as long as the disk does.
 #[derive(Debug)]
 pub struct ExecLog {
-    files: Files,
-    file_bytes: u64,
+    dir: PathBuf,
+    limits: Limits,
+    /// None until it could be opened.
+    pub(super) live: Option<Live>,
+    losses: Losses,
+    line: Vec<u8>,
+}
+
+/// The file being written.
+#[derive(Debug)]
+pub(super) struct Live {
     pub(super) file: File,
     id: FileId,
     length: u64,
     header: u64,
     /// The last line has no newline yet.
     torn: bool,
-    losses: Losses,
-    line: Vec<u8>,
 }
 
 impl ExecLog {
     /// Opens the log in `dir`, making both where they are missing.
     pub fn open(dir: &Path, limits: Limits) -> Result<Self, LogError> {
-        let files = Files::new(dir, EXEC_LOG, limits.kept);
-        let path = files.path(0);
-        let host = |step: io::Result<()>| step.map_err(LogError::io(&path));
-        host(files.create_dir())?;
-        host(files.prune())?;
-        let chain = chain::open(dir)?;
-        let id = newest(&chain).map_err(LogError::io(&path))?;
-        let live = chain
-            .last()
-            .filter(|live| live.number == 0 && live.id == id);
-        let opened = match live {
-            Some(live) => files.open_live().and_then(|file| {
-                let torn = live.is_torn()?;
-                let length = file.metadata()?.len();
-                Ok((file, id, length, torn))
-            }),
-            // None yet, or one that this module did not begin: that becomes an old one.
-            None => begin(&files, next(id)).map(|(file, id, length)| (file, id, length, false)),
-        };
-        let (file, id, length, torn) = opened.map_err(LogError::io(&path))?;
-        Ok(Self {
-            files,
-            file_bytes: limits.file_bytes,
-            file,
-            id,
-            length,
-            header: format::write_header(id).map_or(0, |header| count(&header)),
-            torn,
+        let mut log = Self::unopened(dir, limits);
+        log.live = Some(Live::open(&log.files(), dir).map_err(LogError::io(&log.path()))?);
+        Ok(log)
+    }
+
+    /// A log that is opened by the first append that can. For a sandbox that starts although its log
+    /// cannot be opened now: what it prints meanwhile is counted, and said when it can.
+    pub fn unopened(dir: &Path, limits: Limits) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            limits,
+            live: None,
             losses: Losses::default(),
             line: Vec::new(),
-        })
+        }
     }
 
     /// Writes an entry. On an error what was not written is counted in [`Self::losses`], and a
@@ -137,7 +128,11 @@ impl ExecLog {
 
     /// The live file.
     pub fn path(&self) -> PathBuf {
-        self.files.path(0)
+        self.files().path(0)
+    }
+
+    fn files(&self) -> Files {
+        Files::new(&self.dir, EXEC_LOG, self.limits.kept)
     }
 
     /// Says in the log what it lacks.
@@ -167,36 +162,72 @@ impl ExecLog {
 
     /// Writes a line that has a newline at both ends; the first is left out where none is owed.
     fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        let full = self.length.saturating_add(count(line)) > self.file_bytes;
-        if full && self.length > self.header {
-            (self.file, self.id, self.length) = begin(&self.files, next(self.id))?;
-            self.header = self.length;
-            self.torn = false;
+        let files = self.files();
+        let live = match &mut self.live {
+            Some(live) => live,
+            none => none.insert(Live::open(&files, &self.dir)?),
+        };
+        let full = live.length.saturating_add(count(line)) > self.limits.file_bytes;
+        if full && live.length > live.header {
+            *live = Live::begin(&files, next(live.id))?;
         }
-        let line = line.get(usize::from(!self.torn)..).unwrap_or_default();
-        match self.file.write_all(line) {
-            Ok(()) => {
-                self.length = self.length.saturating_add(count(line));
-                self.torn = false;
-                Ok(())
-            }
-            Err(error) => {
-                // Part of it may be there. It stays (a reader may have seen it) and ends with
-                // the next line's newline.
-                self.torn = true;
-                if let Ok(metadata) = self.file.metadata() {
-                    self.length = metadata.len();
-                }
-                Err(error)
-            }
-        }
+        live.write(line)
     }
 }
 
-/// Begins a file.
-fn begin(files: &Files, id: FileId) -> io::Result<(File, FileId, u64)> {
-    let header = format::write_header(id)?;
-    Ok((files.rotate(&header)?, id, count(&header)))
+impl Live {
+    /// Opens the live file where it goes on, or begins one.
+    fn open(files: &Files, dir: &Path) -> io::Result<Self> {
+        files.create_dir()?;
+        files.prune();
+        let chain = chain::open(dir).map_err(|error| match error {
+            LogError::Io { source, .. } => source,
+            other => io::Error::other(other),
+        })?;
+        let id = newest(&chain)?;
+        let live = chain
+            .last()
+            .filter(|live| live.number == 0 && live.id == id);
+        let Some(live) = live else {
+            // None yet, or one that this module did not begin: that becomes an old one.
+            return Self::begin(files, next(id));
+        };
+        let file = files.open_live()?;
+        Ok(Self {
+            length: file.metadata()?.len(),
+            file,
+            id,
+            header: count(&format::write_header(id)?),
+            torn: live.is_torn()?,
+        })
+    }
+
+    /// Begins a file.
+    fn begin(files: &Files, id: FileId) -> io::Result<Self> {
+        let header = format::write_header(id)?;
+        let length = count(&header);
+        Ok(Self {
+            file: files.rotate(&header)?,
+            id,
+            length,
+            header: length,
+            torn: false,
+        })
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let line = line.get(usize::from(!self.torn)..).unwrap_or_default();
+        let written = self.file.write_all(line);
+        if written.is_ok() {
+            self.length = self.length.saturating_add(count(line));
+        } else if let Ok(metadata) = self.file.metadata() {
+            self.length = metadata.len();
+        }
+        // Part of a line may be there. It stays, since a reader may have seen it, and ends with the next
+        // line's newline.
+        self.torn = written.is_err();
+        written
+    }
 }
 
 /// Which file of which log the newest one is; for a log that does not exist, the one before its first.

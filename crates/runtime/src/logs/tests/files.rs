@@ -167,7 +167,7 @@ fn what_could_not_be_written_is_said() {
     let mut log = ExecLog::open(dir.path(), Limits::default()).unwrap();
     log.append(&stdout(b"one")).unwrap();
     let read_only = File::open(log.path()).unwrap();
-    let working = std::mem::replace(&mut log.file, read_only);
+    let working = std::mem::replace(&mut log.live.as_mut().unwrap().file, read_only);
     for text in ["lost", "lost too"] {
         let error = log.append(&stdout(text.as_bytes())).unwrap_err();
         assert!(matches!(error, LogError::Io { .. }));
@@ -177,7 +177,7 @@ fn what_could_not_be_written_is_said() {
         bytes: 12,
     };
     assert_eq!(log.losses(), losses);
-    log.file = working;
+    log.live.as_mut().unwrap().file = working;
     log.append(&stdout(b"two")).unwrap();
     assert_eq!(log.losses(), Losses::default());
     let texts = read_texts(dir.path(), &everything());
@@ -192,12 +192,12 @@ fn a_full_disk_is_an_error_and_what_is_missing_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = ExecLog::open(dir.path(), Limits::default()).unwrap();
     let disk = OpenOptions::new().write(true).open(full).unwrap();
-    let working = std::mem::replace(&mut log.file, disk);
+    let working = std::mem::replace(&mut log.live.as_mut().unwrap().file, disk);
     let Err(LogError::Io { source, .. }) = log.append(&stdout(b"lost")) else {
         panic!("written to a full disk");
     };
     assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
-    log.file = working;
+    log.live.as_mut().unwrap().file = working;
     log.append(&stdout(b"kept")).unwrap();
     let texts = read_texts(dir.path(), &everything());
     assert_eq!(texts.len(), 2, "{texts:?}");
@@ -205,12 +205,19 @@ fn a_full_disk_is_an_error_and_what_is_missing_is_said() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_made_is_an_error() {
+fn a_log_that_cannot_be_opened_is_opened_when_it_can() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("file");
-    fs::write(&file, "").unwrap();
-    let error = ExecLog::open(&file.join("logs"), Limits::default()).unwrap_err();
+    let logs = dir.path().join("logs");
+    fs::write(&logs, "in the way").unwrap();
+    let error = ExecLog::open(&logs, Limits::default()).unwrap_err();
     assert!(matches!(error, LogError::Io { .. }));
+    let mut log = ExecLog::unopened(&logs, Limits::default());
+    log.append(&stdout(b"lost")).unwrap_err();
+    fs::remove_file(&logs).unwrap();
+    log.append(&stdout(b"kept")).unwrap();
+    let texts = read_texts(&logs, &everything());
+    assert!(texts[0].contains("(4 bytes) are missing"));
+    assert_eq!(texts[1..], ["kept"]);
 }
 
 #[test]
