@@ -1,4 +1,5 @@
 //! One process, one catalog: what each operation promises.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;
