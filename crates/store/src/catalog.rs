@@ -21,13 +21,9 @@ static OPENING: AtomicUsize = AtomicUsize::new(0);
 
 /// How a catalog is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct OpenOptions {
     /// The longest that opening it and each operation may take.
     pub deadline: Duration,
-    /// Whether all of the file is checked when it is opened. It finds damage before
-    /// it is met, at the price of reading the file and committing once.
-    pub verify: bool,
 }
 
 /// The catalog of sandboxes. Clones share one open file and one thread, which ends with the last.
@@ -69,25 +65,24 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             deadline: Duration::from_secs(10),
-            verify: false,
         }
     }
 }
 
 impl OpenOptions {
-    /// The defaults with another deadline.
+    /// Another deadline than the default of ten seconds.
     pub fn with_deadline(deadline: Duration) -> Self {
-        Self {
-            deadline,
-            ..Self::default()
-        }
+        Self { deadline }
     }
 }
 
 impl Catalog {
     /// Opens the catalog at `path`. Its directory (mode 0700) and the file (mode 0600) are made if
     /// they are not there, and a file of an older schema is brought up to date. Any number of
-    /// processes may do so at once.
+    /// processes may do so at once. All of an existing file is checked, so that damage is an error
+    /// here and not a surprise later.
+    ///
+    /// No table of a catalog with a newer schema is changed.
     pub fn open(path: &Path, options: OpenOptions) -> Result<Self, StoreError> {
         let busy = || StoreError::Busy {
             path: path.to_owned(),
@@ -106,7 +101,7 @@ impl Catalog {
 
     /// A catalog with its thread, not open yet.
     pub(crate) fn start(path: &Path, options: &OpenOptions) -> Result<Self, StoreError> {
-        let source = FileSource::new(PathBuf::from(path), options.verify);
+        let source = FileSource::new(PathBuf::from(path));
         let worker =
             Worker::spawn(Session::new(source)).map_err(|error| StoreError::io(path, error))?;
         Ok(Self {

@@ -98,7 +98,7 @@ pub(crate) fn open_lock(path: &Path) -> Result<File, StoreError> {
 }
 
 /// Opens the catalog. `None` if there is none.
-pub(crate) fn open(path: &Path, verify: bool) -> Result<Option<(Database, Identity)>, StoreError> {
+pub(crate) fn open(path: &Path) -> Result<Option<(Database, Identity)>, StoreError> {
     let io = |error| StoreError::io(path, error);
     let file = match options().open(path) {
         Ok(file) => file,
@@ -121,17 +121,19 @@ pub(crate) fn open(path: &Path, verify: bool) -> Result<Option<(Database, Identi
     }
     let identity = Identity(metadata.dev(), metadata.ino());
     let backend = FileBackend::new(file).map_err(|error| Fault::from(error).at(path))?;
-    let database = open_backend(backend, verify).map_err(|fault| fault.at(path))?;
+    let database = open_backend(backend).map_err(|fault| fault.at(path))?;
     Ok(Some((database, identity)))
 }
 
-/// Opens what a backend holds.
-pub(crate) fn open_backend(backend: impl StorageBackend, verify: bool) -> Result<Database, Fault> {
+/// Opens what a backend holds, and checks all of it: redb trusts a file that was closed properly,
+/// and one that was damaged since makes it panic, and panic again while it cleans up, which ends
+/// the process. The check takes a millisecond or two and turns that into an error.
+pub(crate) fn open_backend(backend: impl StorageBackend) -> Result<Database, Fault> {
     let mut builder = Builder::new();
     builder
         .set_concurrency_mode(ConcurrencyMode::MultiWriter)
         .set_cache_size(CACHE_BYTES)
-        .set_check_integrity_on_open(verify);
+        .set_check_integrity_on_open(true);
     Ok(builder.create_with_backend(backend)?)
 }
 
@@ -152,7 +154,7 @@ pub(crate) fn prepare(
     let file = options().create_new(true).open(&new).map_err(io)?;
     let keep = file.try_clone().map_err(io)?;
     let write = || -> Result<(), Fault> {
-        let database = open_backend(FileBackend::new(file)?, false)?;
+        let database = open_backend(FileBackend::new(file)?)?;
         schema::initialize(&database)?;
         fill(&database)?;
         Ok(database.close()?)

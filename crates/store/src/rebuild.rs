@@ -116,7 +116,7 @@ fn look(path: &Path) -> Result<Look, StoreError> {
         return Ok(Look::Missing);
     };
     let read = catch_unwind(AssertUnwindSafe(|| {
-        let Some((database, _)) = file::open(path, true)? else {
+        let Some((database, _)) = file::open(path)? else {
             return Ok(Look::Missing);
         };
         let read = || -> Result<(), Fault> {

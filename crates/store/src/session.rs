@@ -45,7 +45,6 @@ pub(crate) trait Source: Send + 'static {
 #[derive(Debug)]
 pub(crate) struct FileSource {
     path: PathBuf,
-    verify: bool,
     opened: Option<(File, Identity)>,
 }
 
@@ -56,12 +55,8 @@ pub(crate) struct Session {
 }
 
 impl FileSource {
-    pub(crate) fn new(path: PathBuf, verify: bool) -> Self {
-        Self {
-            path,
-            verify,
-            opened: None,
-        }
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, opened: None }
     }
 
     /// Makes the catalog unless another process was first.
@@ -84,7 +79,7 @@ impl Source for FileSource {
         self.opened = None;
         for _ in 0..MAX_REOPENS {
             let lock = file::open_lock(&self.path)?;
-            match file::open(&self.path, self.verify)? {
+            match file::open(&self.path)? {
                 Some((database, identity)) => {
                     schema::bring_up(&database).map_err(|fault| fault.at(&self.path))?;
                     self.opened = Some((lock, identity));
@@ -196,7 +191,7 @@ impl Session {
         &mut self,
         body: impl FnOnce(&mut Self) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        // redb trusts a file that was closed properly. If it was altered since, redb may find
+        // The file was checked when it was opened. If somebody alters it afterwards, redb may find
         // that out by a panic, which must not take the thread with it.
         let result = catch_unwind(AssertUnwindSafe(|| body(self))).unwrap_or_else(|panic| {
             let detail = panic

@@ -16,7 +16,6 @@ use crate::{LabelFilter, NewSandbox, SandboxRecord, StoreError, file, ops, schem
 
 struct DiskSource {
     disk: Disk,
-    verify: bool,
 }
 
 impl Source for DiskSource {
@@ -26,7 +25,7 @@ impl Source for DiskSource {
 
     fn open(&mut self) -> Result<Database, StoreError> {
         let open = || {
-            let database = file::open_backend(self.disk.clone(), self.verify)?;
+            let database = file::open_backend(self.disk.clone())?;
             schema::bring_up(&database)?;
             Ok(database)
         };
@@ -42,11 +41,8 @@ impl Source for DiskSource {
     }
 }
 
-fn session(disk: &Disk, verify: bool) -> Session {
-    Session::new(DiskSource {
-        disk: disk.clone(),
-        verify,
-    })
+fn session(disk: &Disk) -> Session {
+    Session::new(DiskSource { disk: disk.clone() })
 }
 
 fn ticket() -> Ticket {
@@ -55,7 +51,7 @@ fn ticket() -> Ticket {
 
 /// All of the catalog, after a check of all of the file and of the index.
 fn contents(bytes: Vec<u8>) -> Vec<SandboxRecord> {
-    let mut session = session(&Disk::holding(bytes), true);
+    let mut session = session(&Disk::holding(bytes));
     session
         .read(|transaction| {
             ops::check(transaction)?;
@@ -67,10 +63,10 @@ fn contents(bytes: Vec<u8>) -> Vec<SandboxRecord> {
 /// A catalog with some sandboxes, enough for a tree with branches.
 fn some_catalog() -> Vec<u8> {
     let disk = Disk::default();
-    let database = file::open_backend(disk.clone(), false).unwrap();
+    let database = file::open_backend(disk.clone()).unwrap();
     schema::initialize(&database).unwrap();
     drop(database);
-    let mut session = session(&disk, false);
+    let mut session = session(&disk);
     for number in 0..40 {
         let new = sandbox(&format!("box-{number}"));
         session
@@ -146,7 +142,7 @@ fn a_power_failure_leaves_before_or_after() {
     let mut random = fastrand::Rng::with_seed(20);
     for (name, operation) in OPERATIONS {
         let whole = Disk::holding(start.clone());
-        operation(&mut session(&whole, false)).unwrap();
+        operation(&mut session(&whole)).unwrap();
         let after = essence(&contents(whole.seen()));
 
         let (mut befores, mut afters) = (0, 0);
@@ -154,7 +150,7 @@ fn a_power_failure_leaves_before_or_after() {
             let disk = Disk::holding(start.clone());
             disk.fail_at(step, ErrorKind::Other);
             let result = {
-                let mut session = session(&disk, false);
+                let mut session = session(&disk);
                 operation(&mut session)
             };
             if !disk.has_failed() {
@@ -189,7 +185,7 @@ fn a_full_disk_is_said_and_passes() {
     for (name, operation) in OPERATIONS {
         for step in 0.. {
             let disk = Disk::holding(start.clone());
-            let mut session = session(&disk, false);
+            let mut session = session(&disk);
             disk.fail_at(step, ErrorKind::StorageFull);
             let result = operation(&mut session);
             let failed = disk.has_failed();
@@ -223,7 +219,7 @@ fn a_full_disk_is_said_and_passes() {
 fn a_migration_happens_wholly_or_not_at_all() {
     let start = {
         let disk = Disk::holding(some_catalog());
-        let database = file::open_backend(disk.clone(), false).unwrap();
+        let database = file::open_backend(disk.clone()).unwrap();
         let transaction = database.begin_write().unwrap();
         transaction.delete_multimap_table(schema::LABELS).unwrap();
         let mut meta = transaction.open_table(schema::META).unwrap();
@@ -240,14 +236,14 @@ fn a_migration_happens_wholly_or_not_at_all() {
     for step in 0.. {
         let disk = Disk::holding(start.clone());
         disk.fail_at(step, ErrorKind::Other);
-        let _ = session(&disk, false).open();
+        let _ = session(&disk).open();
         if !disk.has_failed() {
             break;
         }
         for _ in 0..6 {
             let left = disk.after_power_failure(&mut random);
             {
-                let database = file::open_backend(Disk::holding(left.clone()), true).unwrap();
+                let database = file::open_backend(Disk::holding(left.clone())).unwrap();
                 let transaction = database.begin_read().unwrap();
                 let indexed = transaction.open_multimap_table(schema::LABELS).is_ok();
                 let current = schema::check(transaction.open_table(schema::META)).is_ok();
