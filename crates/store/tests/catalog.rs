@@ -289,3 +289,30 @@ fn the_deadline_holds_while_another_writes() {
         .unwrap();
     assert_eq!(last.unwrap().config_json, "first third");
 }
+
+/// Root may do everything, so there this shows nothing.
+#[test]
+fn a_home_that_may_not_be_written_is_said() {
+    if rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (dir, path, catalog) = catalog();
+    drop(catalog);
+    let denied = |path: &std::path::Path| {
+        let result = Catalog::open(path, OpenOptions::default());
+        assert!(
+            matches!(result, Err(StoreError::Permission { .. })),
+            "{result:?}"
+        );
+    };
+    let allow = |path: &std::path::Path, mode| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    allow(&path, 0o400);
+    denied(&path);
+    allow(&path, 0o600);
+    allow(dir.path(), 0o500);
+    denied(&dir.path().join("other/catalog.redb"));
+    allow(dir.path(), 0o700);
+    Catalog::open(&path, OpenOptions::default()).unwrap();
+}

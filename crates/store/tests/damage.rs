@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 use msb_store::{
     Catalog, LabelFilter, NewSandbox, OpenOptions, Rebuilt, SandboxRecord, StoreError, rebuild,
@@ -199,6 +201,91 @@ fn an_open_catalog_follows_a_replacement() {
     fs::remove_file(&path).unwrap();
     open.insert(NewSandbox::new("later", "{}")).unwrap();
     assert!(fresh.get("later").unwrap().is_some());
+}
+
+/// Waits until somebody waits for a lock on the file.
+fn until_awaited(inode: u64) {
+    let began = Instant::now();
+    let of_it = format!(":{inode} ");
+    while !fs::read_to_string("/proc/locks")
+        .unwrap()
+        .lines()
+        .any(|line| line.contains("->") && line.contains(&of_it))
+    {
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody waits");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_write_that_waited_goes_into_the_file_that_is_there_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.redb");
+    let [holder, waiter] = [(); 2].map(|()| Catalog::open(&path, OpenOptions::default()).unwrap());
+    holder.insert(NewSandbox::new("a", "{}")).unwrap();
+    let old = fs::metadata(&path).unwrap().ino();
+    let other = dir.path().join("other.redb");
+    rebuild(&other, records(&["a"]), OpenOptions::default()).unwrap();
+
+    let (enter, entered) = channel();
+    let (release, released) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let refused = holder.update("a", move |_| {
+                enter.send(()).unwrap();
+                let _ = released.recv();
+                Err(())
+            });
+            assert_eq!(refused.unwrap(), Err(()));
+        });
+        entered.recv().unwrap();
+        scope.spawn(|| waiter.insert(NewSandbox::new("new", "{}")).unwrap());
+        until_awaited(old);
+        fs::hard_link(&path, dir.path().join("aside")).unwrap();
+        fs::rename(&other, &path).unwrap();
+        drop(release);
+    });
+    let has_it = |path: &Path| {
+        let catalog = Catalog::open(path, OpenOptions::default()).unwrap();
+        catalog.get("new").unwrap().is_some()
+    };
+    assert!(has_it(&path));
+    assert!(!has_it(&dir.path().join("aside")));
+}
+
+#[test]
+fn a_rebuild_waits_for_a_write_to_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("catalog.redb");
+    let holder = Catalog::open(&path, OpenOptions::default()).unwrap();
+    holder.insert(NewSandbox::new("a", "{}")).unwrap();
+    let lock = fs::metadata(dir.path().join("catalog.redb.lock")).unwrap();
+
+    let (enter, entered) = channel();
+    let (release, released) = channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = holder.update("a", move |_| {
+                enter.send(()).unwrap();
+                let _ = released.recv();
+                Err(())
+            });
+        });
+        entered.recv().unwrap();
+        // The path names a damaged file while a write is still in the old one.
+        fs::write(dir.path().join("bad"), "garbage").unwrap();
+        fs::rename(dir.path().join("bad"), &path).unwrap();
+        let rebuilding =
+            scope.spawn(|| rebuild(&path, records(&["b"]), OpenOptions::default()).unwrap());
+        until_awaited(lock.ino());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "garbage");
+        drop(release);
+        assert!(matches!(
+            rebuilding.join().unwrap(),
+            Rebuilt::Replaced { .. }
+        ));
+    });
+    assert!(holder.get("b").unwrap().is_some());
 }
 
 #[test]

@@ -3,3 +3,4 @@
 mod disk;
 mod faults;
 mod open;
+mod worker;
