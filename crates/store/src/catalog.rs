@@ -33,6 +33,9 @@ pub struct OpenOptions {
 /// thread while no other process can write: they decide, and do nothing else. In particular they
 /// must not call the catalog.
 ///
+/// The requests of one catalog are carried out one after another: a read that is asked for behind
+/// a write that waits for another process waits with it.
+///
 /// What one process has committed, every other process reads at once.
 #[derive(Clone, Debug)]
 pub struct Catalog {

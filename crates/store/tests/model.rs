@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use msb_store::{Catalog, LabelFilter, NewSandbox, OpenOptions, SandboxRecord, StoreError};
+use msb_store::{
+    Catalog, LabelFilter, NewSandbox, OpenOptions, Rebuilt, SandboxRecord, StoreError, rebuild,
+};
 use msb_types::SandboxStatus;
 use proptest::prelude::*;
 
@@ -187,5 +189,7 @@ proptest! {
         for catalog in &catalogs {
             model.check(catalog, Operation::List(BTreeMap::new()));
         }
+        // A rebuild looks at everything, the index of labels too, and finds it whole.
+        prop_assert_eq!(rebuild(&path, [], OpenOptions::default()).unwrap(), Rebuilt::Healthy);
     }
 }

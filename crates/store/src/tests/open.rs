@@ -1,4 +1,4 @@
-//! What the host's refusals are called, and how many opens may be going on.
+//! What the host's refusals are called.
 
 use std::io::{Error, ErrorKind};
 use std::path::Path;
