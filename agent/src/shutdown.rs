@@ -117,6 +117,10 @@ pub async fn end_processes(agent: &Rc<Agent>, order: &Order, everyone: bool) {
             }
         }
     }
+    if everyone {
+        // Before anybody is waited for who may not read: the host's patience may end any moment.
+        sync();
+    }
     let _ = timeout(FLUSH, agent.quiet()).await;
     agent.abandon_sessions();
     let _ = timeout(FLUSH, agent.monitor.finish()).await;

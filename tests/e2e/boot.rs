@@ -1,6 +1,7 @@
 //! Machines of every size come up as what was asked for.
 
 use anyhow::Result;
+use msb_tests::emulated::many_cpus;
 use msb_tests::{Fixture, host, within};
 
 async fn nproc(cpus: u8) -> Result<()> {
@@ -23,12 +24,12 @@ async fn one_cpu() -> Result<()> {
 
 #[tokio::test]
 async fn two_cpus() -> Result<()> {
-    nproc(2).await
+    many_cpus(async || nproc(2).await).await
 }
 
 #[tokio::test]
 async fn eight_cpus() -> Result<()> {
-    nproc(8).await
+    many_cpus(async || nproc(8).await).await
 }
 
 /// The guest's MemTotal in MiB.
@@ -107,4 +108,21 @@ async fn the_boot_says_where_its_time_went() -> Result<()> {
     }
     sandbox.stop().await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn limits_of_the_sandbox_hold_for_every_command_and_under_its_own() -> Result<()> {
+    use microsandbox::RlimitResource::Nofile;
+    let fixture = Fixture::new()?;
+    let sandbox = fixture
+        .builder("limits")?
+        .rlimit_range(Nofile, 50, 60)
+        .create()
+        .await?;
+    let script = "ulimit -Sn; ulimit -Hn";
+    assert_eq!(within(sandbox.shell(script)).await?.stdout()?, "50\n60\n");
+    let own = within(sandbox.shell_with(script, |options| options.rlimit(Nofile, 40))).await?;
+    assert_eq!(own.stdout()?, "40\n40\n");
+    sandbox.stop().await?;
+    host::nothing_left().await
 }

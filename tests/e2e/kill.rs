@@ -1,16 +1,17 @@
 //! SIGKILL, to anything, at any moment: nothing is left, and the next start works.
 
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use msb_tests::soak::{self, Limit};
 use msb_tests::{Fixture, host, within};
 use tokio::process::Command;
 
-const ROUNDS: u32 = 50;
+const ROUNDS: u64 = 50;
 
 /// Later than a boot takes, so that some rounds hit a sandbox that runs commands.
-const LATEST: Duration = Duration::from_secs(5);
+const LATEST: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug)]
 enum Target {
@@ -42,17 +43,14 @@ async fn round(fixture: &Fixture, target: Target, after: Duration) -> Result<()>
     host::nothing_left().await
 }
 
-/// Kills until `done`, given the number of rounds so far, says so; then a sandbox must start.
-async fn kill_until(done: impl Fn(u32) -> bool) -> Result<()> {
-    let seed = std::env::var("MSB_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| fastrand::u64(..));
+/// Kills until the limit is reached; then a sandbox must start.
+async fn kill_until(limit: Limit) -> Result<()> {
+    let seed = soak::seed()?;
     println!("MSB_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let fixture = Fixture::new()?;
     let mut rounds = 0;
-    while !done(rounds) {
+    while !limit.is_reached(rounds) {
         let target = [Target::Program, Target::Supervisor, Target::Vmm][random.usize(..3)];
         let after = LATEST.mul_f64(random.f64());
         round(&fixture, target, after)
@@ -75,14 +73,12 @@ async fn kill_until(done: impl Fn(u32) -> bool) -> Result<()> {
 
 #[tokio::test]
 async fn fifty_kills_leave_nothing() -> Result<()> {
-    kill_until(|rounds| rounds == ROUNDS).await
+    kill_until(Limit::Rounds(ROUNDS)).await
 }
 
 /// `cargo xtask soak kill::soak --seconds N`
 #[tokio::test]
-#[ignore = "runs for as long as MSB_SOAK_SECONDS says"]
+#[ignore = "runs for as long as it is given"]
 async fn soak() -> Result<()> {
-    let seconds = std::env::var("MSB_SOAK_SECONDS")?.parse()?;
-    let started = Instant::now();
-    kill_until(|_| started.elapsed() >= Duration::from_secs(seconds)).await
+    kill_until(Limit::from_env(ROUNDS)?).await
 }

@@ -9,7 +9,12 @@
 mod boot;
 mod ending;
 mod exec;
+mod homes;
 mod kill;
+mod life;
+mod life_kill;
+mod life_many;
+mod life_pid;
 mod refused;
 mod standalone;
 mod streams;

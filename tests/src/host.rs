@@ -43,10 +43,14 @@ fn process(pid: i32) -> Option<Process> {
 
 /// The child of `parent` that is called `name`.
 pub fn child(parent: i32, name: &str) -> Option<i32> {
-    processes()
-        .into_iter()
-        .find(|process| process.parent == parent && process.name == name)
-        .map(|process| process.pid)
+    children(parent, name).first().copied()
+}
+
+/// The children of `parent` that are called `name`.
+pub fn children(parent: i32, name: &str) -> Vec<i32> {
+    let mut found = processes();
+    found.retain(|process| process.parent == parent && process.name == name);
+    found.iter().map(|process| process.pid).collect()
 }
 
 /// Run directories in the home.

@@ -6,8 +6,14 @@
 
 #[path = "../../crates/microsandbox/examples/demo/busybox.rs"]
 mod busybox;
+pub mod emulated;
 pub mod host;
+pub mod soak;
+pub mod truth;
+pub mod walk;
 
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -47,13 +53,26 @@ impl Fixture {
     pub fn disk(&self) -> Result<PathBuf> {
         let disk = self.path().join("root.ext4");
         if !disk.exists() {
-            std::fs::copy(template()?, &disk).context("cannot copy the disk template")?;
+            copy_disk(&disk)?;
         }
         Ok(disk)
     }
 
-    /// A sandbox of one CPU and 128 MiB on this fixture's disk, yet to be created.
+    /// One more root disk of its own, named after a sandbox; what was there is replaced.
+    pub fn disk_of(&self, name: &str) -> Result<PathBuf> {
+        let disk = disk_in(self.path(), name);
+        copy_disk(&disk)?;
+        Ok(disk)
+    }
+
+    /// A sandbox of one CPU and 128 MiB on this fixture's disk, yet to be created. Nothing of it
+    /// stays when it ends.
     pub fn builder(&self, name: &str) -> Result<SandboxBuilder> {
+        Ok(self.kept(name)?.ephemeral(true))
+    }
+
+    /// The same, but its record stays.
+    pub fn kept(&self, name: &str) -> Result<SandboxBuilder> {
         Ok(Sandbox::builder(name).image(self.disk()?).memory(128u32))
     }
 
@@ -78,6 +97,29 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
 pub fn home() -> Result<PathBuf> {
     let home = std::env::var_os("MSB_HOME").context("MSB_HOME is not set; use cargo xtask test")?;
     Ok(PathBuf::from(home))
+}
+
+/// Where the root disk of the sandbox `name` is, for those that share a directory of disks.
+pub fn disk_in(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.ext4"))
+}
+
+/// Copies the template to `disk` and leaves its holes out: fifty disks are to fit into memory.
+fn copy_disk(disk: &Path) -> Result<()> {
+    const BLOCK: usize = 4096;
+    let bytes = fs::read(template()?).context("cannot read the disk template")?;
+    let copy = || -> std::io::Result<()> {
+        let file = File::create(disk)?;
+        let mut at = 0;
+        for block in bytes.chunks(BLOCK) {
+            if block.iter().any(|byte| *byte != 0) {
+                file.write_all_at(block, at)?;
+            }
+            at += block.len() as u64;
+        }
+        file.set_len(at)
+    };
+    copy().with_context(|| format!("cannot make the disk {}", disk.display()))
 }
 
 /// A root disk made once for each process.

@@ -4,10 +4,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use msb_runtime::conversation::ConversationError;
+use msb_runtime::logs::LogError;
+use msb_types::SandboxStatus;
 
 pub use msb_protocol::ExecFailureKind as ExecFailedKind;
 pub use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
-pub use msb_runtime::control::EndReason;
+pub use msb_runtime::control::{HomeError, HomeErrorKind};
+pub use msb_runtime::end::EndReason;
 
 /// What the VMM refused, in [`BootErrorKind::Vmm`].
 pub use msb_runtime::VmErrorKind;
@@ -56,17 +59,44 @@ pub enum MicrosandboxError {
     /// There is no sandbox of this name.
     #[error("there is no sandbox {0:?}")]
     SandboxNotFound(String),
-    /// A sandbox of this name runs already.
-    #[error("a sandbox {0:?} is running already; stop it first, or choose another name")]
+    /// There is a sandbox of this name.
+    #[error(
+        "a sandbox {0:?} exists already; start it, remove it, replace() it, or choose another name"
+    )]
     SandboxAlreadyExists(String),
-    /// The sandbox is over.
-    #[error("sandbox {name:?} is not running: {}", describe(reason.as_ref()))]
+    /// The sandbox runs, which is in the way of what was asked.
+    #[error("sandbox {0:?} is running; stop it first")]
+    SandboxStillRunning(String),
+    /// The sandbox is not in a state for what was asked.
+    #[error("sandbox {name:?} is {}", describe(*status, reason.as_ref()))]
     SandboxNotRunning {
         /// The sandbox.
         name: String,
-        /// How it ended, when that is known.
+        /// The state it is in, when that is known.
+        status: Option<SandboxStatus>,
+        /// How it ended, when it has and that is known.
         reason: Option<EndReason>,
     },
+    /// The home with the catalog of sandboxes cannot be used.
+    #[error("the sandboxes' home cannot be used: {0}")]
+    Database(HomeError),
+    /// The sandbox's configuration turned its metrics off.
+    #[error("sandbox {0:?} is configured without metrics")]
+    MetricsDisabled(String),
+    /// There are no metrics of the sandbox now.
+    #[error("there are no metrics of sandbox {0:?}: it does not run, or has only just begun")]
+    MetricsUnavailable(String),
+    /// Log entries were deleted by rotation before they were read.
+    #[error(
+        "log entries from offset {dropped_from_offset} on are gone: they were rotated away before          they were read; begin anew, or read sooner"
+    )]
+    MissedRotation {
+        /// The offset from which on entries are missing.
+        dropped_from_offset: u64,
+    },
+    /// The cursor is not one of this sandbox's log.
+    #[error("the log cursor does not belong to this log; begin anew without it")]
+    InvalidCursor,
     /// The command did not end in time and was killed.
     #[error("the command was killed: it did not end within {0:?}")]
     ExecTimeout(Duration),
@@ -140,16 +170,26 @@ fn list(paths: &[PathBuf]) -> String {
         .join(", ")
 }
 
-fn describe(reason: Option<&EndReason>) -> String {
-    match reason {
-        None => "it has ended".to_owned(),
-        Some(EndReason::Stopped) => "it was stopped".to_owned(),
-        Some(EndReason::Killed) => "it was killed".to_owned(),
-        Some(EndReason::GuestPowerOff) => "the guest powered off".to_owned(),
-        Some(EndReason::GuestReset) => "the guest reset itself".to_owned(),
-        Some(EndReason::GuestCrash(what)) => format!("the guest crashed ({what})"),
-        Some(EndReason::VmmError(what)) => format!("the VMM failed: {what}"),
-        Some(EndReason::VmmLost) => "its VMM process was ended from outside".to_owned(),
-        Some(other) => format!("{other:?}"),
+fn describe(status: Option<SandboxStatus>, reason: Option<&EndReason>) -> String {
+    match (status, reason) {
+        (Some(status), Some(reason)) => format!("{status}: {reason}"),
+        (Some(status), None) => status.to_string(),
+        (None, Some(reason)) => format!("not running: {reason}"),
+        (None, None) => "not running".to_owned(),
+    }
+}
+
+impl From<LogError> for MicrosandboxError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::MissedRotation {
+                dropped_from_offset,
+            } => Self::MissedRotation {
+                dropped_from_offset,
+            },
+            LogError::InvalidCursor => Self::InvalidCursor,
+            LogError::Io { source, .. } => Self::Io(source),
+            other => Self::Runtime(other.to_string()),
+        }
     }
 }

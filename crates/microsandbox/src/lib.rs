@@ -22,26 +22,33 @@
 //! ```
 //!
 //! A sandbox made this way belongs to the program that made it: dropping it, or the
-//! program's end by whatever cause, ends the machine and leaves nothing behind.
+//! program's end by whatever cause, ends the machine. What stays is its record, with its
+//! configuration and its logs, until it is removed: any program can find it by its name, with
+//! [`Sandbox::get`], and start it again.
 
+pub mod backend;
 mod error;
 pub mod exec;
 mod home;
+pub mod logs;
 pub mod sandbox;
-mod supervisor;
 
 /// Sizes in mebibytes: `512.mib()`, `4.gib()`.
 pub mod size {
     pub use msb_types::{Mebibytes, SizeExt};
 }
 
+pub use backend::{
+    Backend, BackendKind, LocalBackend, LocalBackendBuilder, SandboxBackend, default_backend,
+    set_default_backend, swap_default_backend, with_backend,
+};
 pub use error::{
     BootError, BootErrorKind, BootStage, Component, EndReason, ExecFailed, ExecFailedKind,
-    MicrosandboxError, MicrosandboxResult, VmErrorKind,
+    HomeError, HomeErrorKind, MicrosandboxError, MicrosandboxResult, VmErrorKind,
 };
 pub use exec::{
     ExecControl, ExecEvent, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, ExecSink,
-    ExecStdinError, Exit, ExitStatus, StdinMode,
+    ExecStdinError, Exit, ExitStatus, RlimitResource, StdinMode,
 };
-pub use msb_types::{MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES};
+pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES};
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};

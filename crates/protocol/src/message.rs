@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::hello::Hello;
 
+pub use msb_types::{Resource, ResourceLimit};
+
 /// Bytes of standard input the host may send before the guest says, with
 /// [`GuestMessage::StdinConsumed`], that some went on to the command.
 ///
@@ -227,40 +229,6 @@ pub struct TerminalSize {
     pub rows: u16,
     /// Width.
     pub columns: u16,
-}
-
-/// A resource limit, as `setrlimit(2)` takes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceLimit {
-    /// What is limited.
-    pub resource: Resource,
-    /// Where the kernel begins to refuse; `u64::MAX` is no limit.
-    pub soft: u64,
-    /// How far the command may raise it.
-    pub hard: u64,
-}
-
-/// The resources of `setrlimit(2)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "each is named and described in setrlimit(2)")]
-pub enum Resource {
-    Cpu,
-    Fsize,
-    Data,
-    Stack,
-    Core,
-    Rss,
-    Nproc,
-    Nofile,
-    Memlock,
-    As,
-    Locks,
-    Sigpending,
-    Msgqueue,
-    Nice,
-    Rtprio,
-    Rttime,
 }
 
 /// What a command wrote to.

@@ -5,21 +5,25 @@
 //! `control.sock` in the run directory. Only the launch channel takes
 //! [`Request::Launch`]; when it closes without [`Request::Detach`], the creator is
 //! gone and the sandbox ends.
+//!
+//! Every request but `Launch` has one answer, in order: [`Notice::Accepted`], [`Notice::Status`]
+//! or [`Notice::Refused`]. [`Notice::Changed`] comes in between to those who watch, and
+//! [`Notice::Ended`] to everybody, last.
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
-use msb_types::SandboxConfig;
+use msb_types::{SandboxConfig, SandboxStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::{BootError, BootTimings};
+use crate::end::EndRecord;
 
 /// What a client says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Request {
-    /// Boot this sandbox. The first line of the launch channel.
+    /// Boot a sandbox. The first line of the launch channel.
     Launch(Box<Launch>),
     /// The creator lets go: its end no longer ends the sandbox.
     Detach,
@@ -28,10 +32,18 @@ pub enum Request {
         /// Milliseconds that the guest has.
         timeout_ms: u64,
     },
+    /// Refuse new commands, let running ones finish, then end.
+    Drain,
     /// End now.
     Kill,
-    /// Say what state it is in.
+    /// Stop the processors.
+    Pause,
+    /// Set them running again.
+    Resume,
+    /// Say in what state it is.
     Status,
+    /// Say so now, and from now on whenever it changes.
+    Watch,
 }
 
 /// What the supervisor says.
@@ -39,23 +51,107 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Notice {
-    /// The sandbox is up.
+    /// The sandbox is up. The answer to [`Request::Launch`].
     Running(BootTimings),
-    /// The sandbox did not come up; the supervisor ends.
-    BootFailed(BootError),
-    /// The answer to [`Request::Status`].
-    Status(RunState),
+    /// The sandbox was not booted; the supervisor ends.
+    NotLaunched(LaunchError),
+    /// What was asked for is done, or under way.
+    Accepted,
+    /// What was asked for cannot be.
+    Refused(Refusal),
+    /// The answer to [`Request::Status`] and [`Request::Watch`].
+    Status(SandboxStatus),
+    /// The state is another now.
+    Changed(SandboxStatus),
     /// The sandbox is over; the last line.
     Ended(EndRecord),
+}
+
+/// Why a request was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It does not go with the state the sandbox is in.
+    #[error("the sandbox is {0}")]
+    Status(SandboxStatus),
+    /// The VMM would not, or could not.
+    #[error("the VMM refused: {0}")]
+    Vmm(String),
+    /// The catalog would not take it.
+    #[error("the catalog refused: {0}")]
+    Catalog(String),
+    /// The guest's agent cannot be reached.
+    #[error("the guest's agent does not answer")]
+    Agent,
+    /// Not on this connection.
+    #[error("this is not asked on this connection")]
+    Misplaced,
+}
+
+/// Why a sandbox was not launched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// It was to be created, and is there.
+    #[error("a sandbox of this name exists already")]
+    Exists,
+    /// It was to be started, and is not there.
+    #[error("there is no sandbox of this name")]
+    Missing,
+    /// A supervisor has it.
+    #[error("the sandbox is running")]
+    Running,
+    /// What the catalog has of it makes no sense any more.
+    #[error("its stored configuration cannot be read: {0}")]
+    Config(String),
+    /// The catalog, the home or its directory cannot be used.
+    #[error("{0}")]
+    Home(HomeError),
+    /// It did not come up.
+    #[error(transparent)]
+    Boot(BootError),
+}
+
+/// A home that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct HomeError {
+    /// What a program matches on.
+    pub kind: HomeErrorKind,
+    /// What a person reads, with its causes.
+    pub message: String,
+}
+
+/// Kinds of [`HomeError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HomeErrorKind {
+    /// The catalog is damaged or not one of ours.
+    Damaged,
+    /// A newer release made it.
+    Newer,
+    /// Another process holds it for too long.
+    Busy,
+    /// The file system is full.
+    Full,
+    /// It may not be read or written.
+    Forbidden,
+    /// Anything else the host said.
+    Other,
 }
 
 /// What to boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Launch {
-    /// The sandbox.
-    pub config: SandboxConfig,
-    /// The run directory, to be created and locked.
-    pub run_dir: PathBuf,
+    /// Whether it is new.
+    pub what: LaunchKind,
+    /// The home: catalog, sandboxes, runs.
+    pub home: PathBuf,
+    /// Whether it outlives whoever launches it.
+    pub detached: bool,
     /// The VMM executable.
     pub vmm: PathBuf,
     /// The guest kernel.
@@ -68,49 +164,22 @@ pub struct Launch {
     pub boot_timeout_ms: u64,
 }
 
-/// The states of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RunState {
-    /// It boots.
-    Starting,
-    /// Commands are served.
-    Running,
-    /// It was asked to end.
-    Stopping,
-}
-
-/// How a run ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EndRecord {
-    /// Why.
-    pub reason: EndReason,
-    /// The VMM's exit code, when it exited.
-    pub exit_code: Option<i32>,
-    /// The signal that ended the VMM, when one did.
-    pub signal: Option<i32>,
-    /// When the supervisor saw it.
-    pub observed_at: DateTime<Utc>,
-}
-
-/// Why a run ended.
+/// Whether a sandbox is made or found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum EndReason {
-    /// A stop was asked for, and the guest powered off.
-    Stopped,
-    /// It was killed: asked for, or because a stop took too long, or its creator was gone.
-    Killed,
-    /// The guest powered off by itself.
-    GuestPowerOff,
-    /// The guest reset itself.
-    GuestReset,
-    /// The guest crashed: what the VMM saw.
-    GuestCrash(String),
-    /// The VMM failed: what it said.
-    VmmError(String),
-    /// The VMM process ended without a word, as by a signal.
-    VmmLost,
+pub enum LaunchKind {
+    /// It is created from this configuration.
+    Create(Box<SandboxConfig>),
+    /// The one of this name is booted again.
+    Start(String),
+}
+
+impl LaunchKind {
+    /// The sandbox's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Create(config) => &config.name,
+            Self::Start(name) => name,
+        }
+    }
 }

@@ -11,10 +11,13 @@ pub mod boot;
 pub mod clock;
 pub mod control;
 pub mod conversation;
+pub mod end;
 pub mod lines;
 pub mod logs;
 pub mod metrics;
+pub mod registry;
 pub mod rundir;
+pub mod sandbox_dir;
 
 /// What the VMM refused, for a program to match on.
 pub use msb_vmapi::ErrorKind as VmErrorKind;

@@ -40,17 +40,33 @@ fn run() -> anyhow::Result<ExitCode> {
     )?;
     // A session of its own: the creator's terminal and its signals are not ours.
     let _ = rustix::process::setsid();
+    raise_open_files();
 
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the event loop")?;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let stream = std::os::unix::net::UnixStream::from(launch);
         stream
             .set_nonblocking(true)
             .context("cannot use the launch channel")?;
         let stream = UnixStream::from_std(stream).context("cannot use the launch channel")?;
         supervisor::run(stream).await
-    })
+    });
+    // A thread that hangs on a disk must not keep the process.
+    runtime.shutdown_background();
+    code
+}
+
+/// Clients take a descriptor each; the usual soft limit is for programs that use `select`.
+fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // With less, further clients wait.
+    let _ = setrlimit(Resource::Nofile, raised);
 }

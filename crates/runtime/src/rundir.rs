@@ -1,6 +1,6 @@
 //! The run directory: what exists on disk while one sandbox runs.
 //!
-//! `<home>/run/<id>/` holds `lock`, `control.sock` and `vsock.sock`. The id is short
+//! `<home>/run/<id>/` holds `lock`, `control.sock`, `vsock.sock` and `metrics`. The id is short
 //! and made from the name, since a Unix socket's path may have 107 bytes only.
 //!
 //! A run is alive for as long as `lock` is locked. The supervisor takes the lock
@@ -8,15 +8,16 @@
 //! both are gone, however they went. A directory whose lock is free is
 //! nobody's, and whoever finds it may remove it, under the lock.
 //!
-//! Looking whether a lock is free means taking it for a moment, and somebody who
-//! wants it in that moment must not mistake the look for an owner. So taking, looking and
-//! removing happen one at a time: behind the *gate*, `<home>/run.lock`, which nobody holds for
-//! longer than a few system calls.
+//! Looking whether a lock is free, or waiting for that, means taking it for a moment, and
+//! somebody who wants it in that moment must not mistake the look for an owner. So owners lock
+//! exclusively, lookers share, and taking and removing happen one at a time: behind the *gate*,
+//! `<home>/run.lock`, which nobody holds for longer than a few system calls.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -24,6 +25,10 @@ use sha2::{Digest, Sha256};
 pub const MAX_SOCKET_PATH: usize = 107;
 
 const ID_BYTES: usize = 6;
+
+/// How long the gate may be held by others. Nobody needs it for longer than a few system calls; only a
+/// process that was stopped in between them does.
+const GATE: Duration = Duration::from_secs(20);
 
 /// The files of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +107,11 @@ impl RunDir {
         self.path.join("vsock.sock")
     }
 
+    /// The page of counters that readers map.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics")
+    }
+
     /// Checks that the sockets' paths fit.
     pub fn check_paths(&self) -> Result<(), RunDirError> {
         let path = self.control_socket();
@@ -135,28 +145,44 @@ impl RunDir {
                 }
                 // What we locked is not what is there now: the owner removed it.
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(RunDirError::Held),
+                Err(TryLockError::WouldBlock) => match lock.try_lock_shared() {
+                    // Only lookers hold it, who let it go at once, and no owner can come between:
+                    // the gate is ours.
+                    Ok(()) => {
+                        lock.unlock().map_err(|source| self.error(source))?;
+                        lock.lock().map_err(|source| self.error(source))?;
+                        if self.is_current(&lock) {
+                            return Ok(LockedRunDir {
+                                dir: self.clone(),
+                                lock,
+                            });
+                        }
+                    }
+                    Err(TryLockError::WouldBlock) => return Err(RunDirError::Held),
+                    Err(TryLockError::Error(source)) => return Err(self.error(source)),
+                },
                 Err(TryLockError::Error(source)) => return Err(self.error(source)),
             }
         }
     }
 
-    /// Whether somebody holds the lock.
-    pub fn is_held(&self) -> bool {
-        if !self.path.exists() {
-            return false;
-        }
-        let _gate = self.gate();
-        match self.open_lock(false) {
-            Ok(lock) => matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
-            Err(_) => false,
+    /// Whether somebody owns the lock. An error is no answer: what cannot be looked at may run.
+    pub fn is_held(&self) -> io::Result<bool> {
+        let lock = match self.open_lock(false) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 
-    /// Waits until nobody holds the lock. Blocks: call it from a thread that may.
+    /// Waits until nobody owns the lock. Blocks: call it from a thread that may.
     pub fn wait_until_free(&self) -> io::Result<()> {
         match self.open_lock(false) {
-            Ok(lock) => lock.lock(),
+            Ok(lock) => lock.lock_shared(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         }
@@ -178,13 +204,12 @@ impl RunDir {
         }
     }
 
-    /// Waits for the gate and holds it until the file is dropped.
+    /// Waits for the gate, not for ever, and holds it until the file is dropped.
     fn gate(&self) -> io::Result<File> {
         let runs = self.path.parent().unwrap_or(Path::new("/"));
         create_private(runs)?;
         let gate = open_lock_file(&runs.with_extension("lock"), true)?;
-        gate.lock()?;
-        Ok(gate)
+        lock_within(gate, GATE)
     }
 
     fn open_lock(&self, create: bool) -> io::Result<File> {
@@ -217,9 +242,13 @@ impl LockedRunDir {
         self.lock.try_clone()
     }
 
-    /// Removes sockets that a run before this one left behind.
+    /// Removes what a run before this one left behind.
     pub fn clear(&self) -> io::Result<()> {
-        for path in [self.dir.control_socket(), self.dir.vsock_socket()] {
+        for path in [
+            self.dir.control_socket(),
+            self.dir.vsock_socket(),
+            self.dir.metrics(),
+        ] {
             remove_if_there(&path)?;
         }
         Ok(())
@@ -249,6 +278,28 @@ pub fn sweep(home: &Path) {
     for entry in entries.flatten() {
         RunDir::at(entry.path()).remove_if_free();
     }
+}
+
+/// Locks a file, waiting at most `limit`.
+fn lock_within(file: File, limit: Duration) -> io::Result<File> {
+    match file.try_lock() {
+        Ok(()) => return Ok(file),
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    // The kernel's lock knows no deadline. Should it come too late, nobody takes it, and the file
+    // with it is dropped.
+    let (done, locked) = std::sync::mpsc::channel();
+    std::thread::Builder::new().spawn(move || {
+        let result = file.lock().map(|()| file);
+        let _ = done.send(result);
+    })?;
+    locked.recv_timeout(limit).unwrap_or_else(|_| {
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "another process holds run.lock; look for one that is stopped",
+        ))
+    })
 }
 
 fn open_lock_file(path: &Path, create: bool) -> io::Result<File> {
@@ -282,11 +333,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let dir = RunDir::of(home.path(), "web");
         let locked = dir.lock().unwrap();
-        assert!(dir.is_held());
+        assert!(dir.is_held().unwrap());
         assert!(matches!(dir.lock(), Err(RunDirError::Held)));
         assert!(!dir.remove_if_free());
         locked.remove().unwrap();
-        assert!(!dir.is_held());
+        assert!(!dir.is_held().unwrap());
         assert!(!dir.path().exists());
         dir.lock().unwrap();
     }
@@ -298,9 +349,9 @@ mod tests {
         let locked = dir.lock().unwrap();
         let child = locked.share_lock().unwrap();
         drop(locked);
-        assert!(dir.is_held(), "the child is still there");
+        assert!(dir.is_held().unwrap(), "the child is still there");
         drop(child);
-        assert!(!dir.is_held());
+        assert!(!dir.is_held().unwrap());
     }
 
     #[test]
@@ -330,14 +381,14 @@ mod tests {
                 let _done = SetOnDrop(&done);
                 for _ in 0..300 {
                     let locked = dir.lock().expect("nobody else owns it");
-                    assert!(dir.is_held());
+                    assert!(dir.is_held().unwrap());
                     locked.remove().expect("nobody else is in it");
                     assert!(!dir.path().exists());
                 }
             });
             while !done.load(Ordering::Relaxed) {
                 sweep(home.path());
-                dir.is_held();
+                let _ = dir.is_held();
             }
             owner.join().unwrap();
         });

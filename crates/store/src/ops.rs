@@ -85,7 +85,7 @@ pub(crate) fn insert(
         ephemeral: new.ephemeral,
         created_at: now,
         updated_at: now,
-        run: None,
+        run: new.run,
     };
     put(transaction, &record.name, None, Some(&record))?;
     Ok(Change::Commit(record))

@@ -88,6 +88,8 @@ pub struct NewSandbox {
     pub labels: BTreeMap<String, String>,
     /// Whether it is removed when it ends.
     pub ephemeral: bool,
+    /// Its first run, if that has begun.
+    pub run: Option<RunRecord>,
 }
 
 /// Labels that a sandbox must all have. An empty filter lets every sandbox pass.
@@ -103,6 +105,7 @@ impl NewSandbox {
             config_json: config_json.into(),
             labels: BTreeMap::new(),
             ephemeral: false,
+            run: None,
         }
     }
 }

@@ -176,6 +176,8 @@ async fn stop(sandbox: Sandbox) -> Result<()> {
         "{} is still there",
         local.run_dir.display()
     );
+    // Its record and logs stay, so that it can be started again; this one has done its work.
+    sandbox.remove_persisted().await?;
     show("  ", "no process, no socket, no directory");
     Ok(())
 }

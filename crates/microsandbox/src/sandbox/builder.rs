@@ -1,11 +1,15 @@
 //! Describing a sandbox, step by step.
 
+use std::num::NonZeroU64;
+use std::time::Duration;
+
 use msb_types::{
-    DiskImageFormat, EnvVar, Mebibytes, Resources, RootfsSource, RuntimeOptions, SandboxConfig,
+    DiskImageFormat, EnvVar, LogLevel, Mebibytes, ResourceLimit, RootfsSource, SandboxConfig,
 };
 
 use super::{IntoImage, Sandbox, validate_sandbox_name};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::exec::RlimitResource;
 
 /// Environment variables that begin so belong to this library.
 const RESERVED_PREFIX: &str = "MSB_";
@@ -14,22 +18,23 @@ const RESERVED_PREFIX: &str = "MSB_";
 /// [`create`](Self::create) tell what was wrong.
 #[derive(Clone, Debug)]
 pub struct SandboxBuilder {
-    name: String,
+    config: SandboxConfig,
     image: Option<RootfsSource>,
-    resources: Resources,
-    runtime: RuntimeOptions,
-    env: Vec<EnvVar>,
+    detached: bool,
+    error: Option<String>,
 }
 
 impl SandboxBuilder {
     /// A sandbox of this name, with one CPU and 512 MiB of memory.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
-            name: name.into(),
+            config: SandboxConfig {
+                name: name.into(),
+                ..SandboxConfig::default()
+            },
             image: None,
-            resources: Resources::default(),
-            runtime: RuntimeOptions::default(),
-            env: Vec::new(),
+            detached: false,
+            error: None,
         }
     }
 
@@ -43,49 +48,66 @@ impl SandboxBuilder {
     /// The number of vCPUs.
     #[must_use]
     pub fn cpus(mut self, cpus: u8) -> Self {
-        self.resources.cpus = cpus;
+        self.config.resources.cpus = cpus;
         self
     }
 
     /// The memory, in MiB.
     #[must_use]
     pub fn memory(mut self, memory: impl Into<Mebibytes>) -> Self {
-        self.resources.memory_mib = memory.into().as_u32();
+        self.config.resources.memory_mib = memory.into().as_u32();
+        self
+    }
+
+    /// Limits a resource of every command, soft and hard alike.
+    #[must_use]
+    pub fn rlimit(self, resource: RlimitResource, limit: u64) -> Self {
+        self.rlimit_range(resource, limit, limit)
+    }
+
+    /// Limits a resource of every command.
+    #[must_use]
+    pub fn rlimit_range(mut self, resource: RlimitResource, soft: u64, hard: u64) -> Self {
+        self.config.rlimits.push(ResourceLimit {
+            resource,
+            soft,
+            hard,
+        });
         self
     }
 
     /// The directory commands run in.
     #[must_use]
     pub fn workdir(mut self, workdir: impl Into<String>) -> Self {
-        self.runtime.workdir = Some(workdir.into());
+        self.config.runtime.workdir = Some(workdir.into());
         self
     }
 
     /// The shell that runs scripts; `/bin/sh` when not set.
     #[must_use]
     pub fn shell(mut self, shell: impl Into<String>) -> Self {
-        self.runtime.shell = Some(shell.into());
+        self.config.runtime.shell = Some(shell.into());
         self
     }
 
     /// The guest's host name; made from the sandbox's name when not set.
     #[must_use]
     pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
-        self.runtime.hostname = Some(hostname.into());
+        self.config.runtime.hostname = Some(hostname.into());
         self
     }
 
     /// Who runs commands: `name`, `uid`, `user:group`; root when not set.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
-        self.runtime.user = Some(user.into());
+        self.config.runtime.user = Some(user.into());
         self
     }
 
     /// Adds a variable to the environment of every command.
     #[must_use]
     pub fn env(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
-        self.env.push(EnvVar {
+        self.config.env.push(EnvVar {
             key: key.into(),
             value: value.into(),
         });
@@ -98,43 +120,154 @@ impl SandboxBuilder {
         mut self,
         vars: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
     ) -> Self {
-        self.env.extend(vars.into_iter().map(|(key, value)| EnvVar {
-            key: key.into(),
-            value: value.into(),
-        }));
+        self.config
+            .env
+            .extend(vars.into_iter().map(|(key, value)| EnvVar {
+                key: key.into(),
+                value: value.into(),
+            }));
+        self
+    }
+
+    /// Files it under a label, by which it can be listed.
+    #[must_use]
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.config.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Files it under labels.
+    #[must_use]
+    pub fn labels(
+        mut self,
+        labels: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    ) -> Self {
+        self.config.labels.extend(
+            labels
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into())),
+        );
+        self
+    }
+
+    /// How much its supervisor writes to this program's standard error.
+    #[must_use]
+    pub fn log_level(mut self, level: LogLevel) -> Self {
+        self.config.runtime.log_level = Some(level);
+        self
+    }
+
+    /// Its supervisor writes nothing to this program's standard error. This is the default.
+    #[must_use]
+    pub fn quiet_logs(mut self) -> Self {
+        self.config.runtime.log_level = None;
+        self
+    }
+
+    /// No metrics are sampled.
+    #[must_use]
+    pub fn disable_metrics_sample(mut self) -> Self {
+        self.config.runtime.disable_metrics_sample = true;
+        self
+    }
+
+    /// How often metrics are sampled; every second when not set.
+    #[must_use]
+    pub fn metrics_sample_interval(mut self, interval: Duration) -> Self {
+        let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        match NonZeroU64::new(ms) {
+            Some(ms) => self.config.runtime.metrics_sample_interval_ms = Some(ms),
+            None => {
+                let error = "metrics cannot be sampled more often than every millisecond; \
+                             disable_metrics_sample() turns them off";
+                self.error.get_or_insert(error.to_owned());
+            }
+        }
+        self
+    }
+
+    /// Stops and removes a sandbox of this name, if there is one; it has 10 seconds to stop.
+    #[must_use]
+    pub fn replace(mut self) -> Self {
+        self.config.replace_existing = true;
+        self
+    }
+
+    /// Stops and removes a sandbox of this name, if there is one; it has `timeout` to stop.
+    #[must_use]
+    pub fn replace_with_timeout(mut self, timeout: Duration) -> Self {
+        self.config.replace_existing = true;
+        self.config.replace_with_timeout = timeout;
+        self
+    }
+
+    /// Whether it outlives this program.
+    #[must_use]
+    pub fn detached(mut self, detached: bool) -> Self {
+        self.detached = detached;
+        self
+    }
+
+    /// Whether nothing of it stays when it ends: no record, no logs.
+    #[must_use]
+    pub fn ephemeral(mut self, ephemeral: bool) -> Self {
+        self.config.lifecycle.ephemeral = ephemeral;
+        self
+    }
+
+    /// Stops it after so many seconds.
+    #[must_use]
+    pub fn max_duration(mut self, secs: u64) -> Self {
+        self.config.lifecycle.max_duration_secs = Some(secs);
+        self
+    }
+
+    /// Stops it when for so many seconds no command has run, no conversation with it was open, and
+    /// its guest had no work.
+    #[must_use]
+    pub fn idle_timeout(mut self, secs: u64) -> Self {
+        self.config.lifecycle.idle_timeout_secs = Some(secs);
         self
     }
 
     /// The configuration, or what is wrong with it.
     pub async fn build(self) -> MicrosandboxResult<SandboxConfig> {
+        if let Some(error) = self.error {
+            return Err(invalid(error));
+        }
         let image = self.image.ok_or_else(|| {
             invalid("no image was given; name one with image(\"/path/to/disk.ext4\")")
         })?;
         let config = SandboxConfig {
-            name: self.name,
             image,
-            resources: self.resources,
-            runtime: self.runtime,
-            env: self.env,
+            ..self.config
         };
         check(&config)?;
         Ok(config)
     }
 
-    /// Creates and boots the sandbox; it belongs to this program.
+    /// Creates and boots the sandbox; it belongs to this program unless it is
+    /// [`detached`](Self::detached).
     pub async fn create(self) -> MicrosandboxResult<Sandbox> {
-        Sandbox::create(self.build().await?).await
+        match self.detached {
+            true => self.create_detached().await,
+            false => Sandbox::create(self.build().await?).await,
+        }
+    }
+
+    /// Creates and boots the sandbox; it outlives this program.
+    pub async fn create_detached(self) -> MicrosandboxResult<Sandbox> {
+        Sandbox::create_detached(self.build().await?).await
     }
 }
 
 impl From<SandboxConfig> for SandboxBuilder {
     fn from(config: SandboxConfig) -> Self {
         Self {
-            name: config.name,
-            image: Some(config.image),
-            resources: config.resources,
-            runtime: config.runtime,
-            env: config.env,
+            image: Some(config.image.clone()),
+            config,
+            detached: false,
+            error: None,
         }
     }
 }
@@ -177,6 +310,28 @@ pub(crate) fn check(config: &SandboxConfig) -> MicrosandboxResult<()> {
     if let Some(hostname) = &config.runtime.hostname {
         msb_types::validate_hostname(hostname)
             .map_err(|error| invalid(format!("host name: {error}")))?;
+    }
+    for (key, value) in &config.labels {
+        msb_types::validate_label(key, value).map_err(|error| invalid(error.to_string()))?;
+    }
+    for limit in &config.rlimits {
+        if limit.soft > limit.hard {
+            return Err(invalid(format!(
+                "the soft limit {} of {:?} is above its hard limit {}",
+                limit.soft, limit.resource, limit.hard
+            )));
+        }
+    }
+    let lifecycle = &config.lifecycle;
+    for (what, secs) in [
+        ("max_duration", lifecycle.max_duration_secs),
+        ("idle_timeout", lifecycle.idle_timeout_secs),
+    ] {
+        if secs == Some(0) {
+            return Err(invalid(format!(
+                "{what} is 0, which would end the sandbox at once; leave it out for no limit"
+            )));
+        }
     }
     for EnvVar { key, value } in &config.env {
         if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {

@@ -1,8 +1,9 @@
 //! Running commands in a sandbox.
 
-use msb_protocol::{ExecRequest, Stdin, TerminalSize};
+use msb_protocol::{ExecRequest, RefusalKind, Stdin, TerminalSize};
+use msb_runtime::conversation::ConversationError;
 
-use super::Sandbox;
+use super::{Sandbox, SandboxStatus};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::exec::{self, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, StdinMode};
 
@@ -37,7 +38,10 @@ impl Sandbox {
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecOutput> {
         let mut handle = self.exec_stream_with(cmd, f).await?;
-        handle.collect().await.map_err(|error| self.explain(error))
+        match handle.collect().await {
+            Ok(output) => Ok(output),
+            Err(error) => Err(self.explain(error).await),
+        }
     }
 
     /// Starts a command and returns while it runs.
@@ -57,7 +61,7 @@ impl Sandbox {
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecHandle> {
         let options = f(ExecOptionsBuilder::default()).build()?;
-        self.start(cmd.into(), options).await
+        self.run(cmd.into(), options).await
     }
 
     /// Runs a script in the sandbox's shell and gathers its output.
@@ -72,7 +76,10 @@ impl Sandbox {
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecOutput> {
         let mut handle = self.shell_stream_with(script, f).await?;
-        handle.collect().await.map_err(|error| self.explain(error))
+        match handle.collect().await {
+            Ok(output) => Ok(output),
+            Err(error) => Err(self.explain(error).await),
+        }
     }
 
     /// Starts a script in the sandbox's shell and returns while it runs.
@@ -95,7 +102,7 @@ impl Sandbox {
         .await
     }
 
-    async fn start(&self, program: String, options: ExecOptions) -> MicrosandboxResult<ExecHandle> {
+    async fn run(&self, program: String, options: ExecOptions) -> MicrosandboxResult<ExecHandle> {
         if let Some(error) = self.not_running() {
             return Err(error);
         }
@@ -113,18 +120,23 @@ impl Sandbox {
             user: options.user.or_else(|| runtime.user.clone()),
             stdin,
             terminal: options.tty.then_some(DEFAULT_TERMINAL),
-            limits: options.rlimits,
+            // The command's own come last, and the last one counts.
+            limits: [self.config().rlimits.as_slice(), &options.rlimits].concat(),
         };
-        let socket = self.supervisor.dir.vsock_socket();
         let starting = async {
-            match options.timeout {
-                None => exec::start(&socket, request).await,
-                Some(timeout) => tokio::time::timeout(timeout, exec::start(&socket, request))
-                    .await
-                    .unwrap_or(Err(MicrosandboxError::ExecTimeout(timeout))),
-            }
+            let conversation = self.backend.sandboxes().dial(self.name()).await?;
+            exec::start(conversation, request).await
         };
-        let mut handle = starting.await.map_err(|error| self.explain(error))?;
+        let started = match options.timeout {
+            None => starting.await,
+            Some(timeout) => tokio::time::timeout(timeout, starting)
+                .await
+                .unwrap_or(Err(MicrosandboxError::ExecTimeout(timeout))),
+        };
+        let mut handle = match started {
+            Ok(handle) => handle,
+            Err(error) => return Err(self.explain(error).await),
+        };
         if let Some(timeout) = options.timeout {
             handle.limit(timeout);
         }
@@ -134,11 +146,30 @@ impl Sandbox {
         Ok(handle)
     }
 
-    /// A broken conversation is explained by the sandbox's end, where that is known.
-    fn explain(&self, error: MicrosandboxError) -> MicrosandboxError {
-        match error {
-            MicrosandboxError::Protocol(_) => self.not_running().unwrap_or(error),
-            error => error,
+    /// A broken conversation is explained by the run's end, and a refused one by its state,
+    /// where those are known.
+    async fn explain(&self, error: MicrosandboxError) -> MicrosandboxError {
+        match &error {
+            MicrosandboxError::Protocol(ConversationError::RefusedByAgent(refusal)) => {
+                match refusal.kind {
+                    RefusalKind::Draining | RefusalKind::ShuttingDown => {
+                        MicrosandboxError::SandboxNotRunning {
+                            name: self.name().to_owned(),
+                            status: Some(SandboxStatus::Draining),
+                            reason: None,
+                        }
+                    }
+                    _ => error,
+                }
+            }
+            // What breaks a conversation is nearly always the end of the run, which is told next.
+            MicrosandboxError::Protocol(_)
+            | MicrosandboxError::SandboxNotFound(_)
+            | MicrosandboxError::SandboxNotRunning { .. } => match self.hear_end().await {
+                Some(end) => self.ended_error(&end),
+                None => error,
+            },
+            _ => error,
         }
     }
 }

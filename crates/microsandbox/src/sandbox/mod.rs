@@ -2,52 +2,76 @@
 
 mod builder;
 mod commands;
+mod filter;
+mod handle;
 mod image;
+mod lifecycle;
+pub mod metrics;
+mod stop_result;
 
 pub use builder::SandboxBuilder;
+pub use filter::SandboxFilter;
+pub use handle::SandboxHandle;
 pub use image::IntoImage;
+pub use metrics::SandboxMetrics;
 pub use msb_types::{
-    DiskImageFormat, EnvVar, Resources, RootfsSource, RuntimeOptions, SandboxConfig,
+    DiskImageFormat, EnvVar, LifecycleOptions, LogLevel, Resources, RootfsSource, RuntimeOptions,
+    SandboxConfig, SandboxStatus,
 };
+pub use stop_result::SandboxStopResult;
+
+pub use crate::backend::{SandboxHandleCloudState, SandboxHandleLocalState};
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
+use futures::stream::BoxStream;
 use msb_runtime::boot::BootTimings;
-use msb_runtime::control::{EndReason, Request};
+use msb_runtime::end::EndReason;
 
+use crate::backend::local::{End, Link};
+use crate::backend::{
+    Backend, BackendKind, Launched, SandboxBackend, SandboxRequest, default_backend,
+};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::supervisor::{End, Supervisor};
+use crate::exec::ExitStatus;
+use crate::logs::{LogEntry, LogOptions, LogStreamOptions};
 
-/// How long [`Sandbox::stop`] gives the guest.
-const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a sandbox that is to be replaced may come back in between.
+const REPLACE_TRIES: u32 = 8;
 
-/// How long [`Sandbox::kill`] waits to see the end.
-const DEFAULT_KILL_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a stop waits, after it has killed, to see the end.
-const OBSERVE_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A running sandbox that belongs to this program.
+/// A running sandbox.
 ///
-/// Dropping it ends the machine, and so does this program's death.
+/// One that this program created or started attached belongs to it: dropping it ends the machine,
+/// and so does this program's death. One that it connected to, or detached, lives on.
 #[derive(Debug)]
 pub struct Sandbox {
     config: SandboxConfig,
-    supervisor: Supervisor,
-    local: SandboxLocalState,
+    backend: Arc<dyn Backend>,
+    link: Link,
+    local: Option<SandboxLocalState>,
 }
 
 /// What is known of a sandbox that runs on this host.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SandboxLocalState {
-    /// Process id of its supervisor.
+    /// Process id of its supervisor, if this program started it.
     pub pid: Option<u32>,
     /// Its run directory, which holds its sockets.
     pub run_dir: PathBuf,
-    /// Where the time of its boot went.
+    /// Where the time of its boot went, if this program booted it.
     pub boot: BootTimings,
+}
+
+/// What is known of a sandbox that runs on a server.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SandboxCloudState {
+    /// Its id there.
+    pub id: String,
 }
 
 /// Checks a sandbox name: 1 to 128 bytes of `[A-Za-z0-9][A-Za-z0-9._-]*`.
@@ -56,6 +80,7 @@ pub fn validate_sandbox_name(name: &str) -> MicrosandboxResult<()> {
         .map_err(|error| MicrosandboxError::InvalidConfig(format!("sandbox name: {error}")))
 }
 
+/// Creating and finding sandboxes.
 impl Sandbox {
     /// Starts to describe a sandbox.
     pub fn builder(name: impl Into<String>) -> SandboxBuilder {
@@ -63,21 +88,119 @@ impl Sandbox {
     }
 
     /// Creates and boots a sandbox that belongs to this program.
+    ///
+    /// # Errors
+    ///
+    /// [`SandboxAlreadyExists`](MicrosandboxError::SandboxAlreadyExists) when there is one of this
+    /// name and it is not to be replaced; [`BootStart`](MicrosandboxError::BootStart) when it does
+    /// not come up, which leaves nothing of it.
     pub async fn create(config: SandboxConfig) -> MicrosandboxResult<Self> {
-        builder::check(&config)?;
-        let supervisor = Supervisor::launch(&config).await?;
-        let local = SandboxLocalState {
-            pid: supervisor.pid,
-            run_dir: supervisor.dir.path().to_path_buf(),
-            boot: supervisor.timings,
-        };
-        Ok(Self {
-            config,
-            supervisor,
-            local,
-        })
+        Self::create_on(default_backend(), config, false).await
     }
 
+    /// Creates and boots a sandbox that outlives this program.
+    pub async fn create_detached(config: SandboxConfig) -> MicrosandboxResult<Self> {
+        Self::create_on(default_backend(), config, true).await
+    }
+
+    async fn create_on(
+        backend: Arc<dyn Backend>,
+        config: SandboxConfig,
+        detached: bool,
+    ) -> MicrosandboxResult<Self> {
+        builder::check(&config)?;
+        let sandboxes = backend.sandboxes();
+        if !config.replace_existing {
+            let launched = sandboxes.create(config, detached).await?;
+            return Ok(Self::new(backend, launched));
+        }
+        let mut tries = 0;
+        loop {
+            clear(sandboxes, &config.name, config.replace_with_timeout).await?;
+            match sandboxes.create(config.clone(), detached).await {
+                Ok(launched) => return Ok(Self::new(backend, launched)),
+                // Another program was quicker; its sandbox too is to be replaced.
+                Err(MicrosandboxError::SandboxAlreadyExists(_)) if tries < REPLACE_TRIES => {
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn new(backend: Arc<dyn Backend>, launched: Launched) -> Self {
+        Self {
+            config: launched.config,
+            backend,
+            link: launched.link,
+            local: launched.local,
+        }
+    }
+
+    /// Boots a sandbox that is there and does not run; it then belongs to this program.
+    pub async fn start(name: &str) -> MicrosandboxResult<Self> {
+        Self::start_on(default_backend(), name, false).await
+    }
+
+    /// Boots a sandbox that is there and does not run; it outlives this program.
+    pub async fn start_detached(name: &str) -> MicrosandboxResult<Self> {
+        Self::start_on(default_backend(), name, true).await
+    }
+
+    async fn start_on(
+        backend: Arc<dyn Backend>,
+        name: &str,
+        detached: bool,
+    ) -> MicrosandboxResult<Self> {
+        validate_sandbox_name(name)?;
+        let launched = backend.sandboxes().start(name, detached).await?;
+        Ok(Self::new(backend, launched))
+    }
+
+    /// A handle on the sandbox of this name, whether it runs or not.
+    pub async fn get(name: &str) -> MicrosandboxResult<SandboxHandle> {
+        SandboxHandle::get(default_backend(), name).await
+    }
+
+    /// Handles on all sandboxes, the oldest first.
+    pub async fn list() -> MicrosandboxResult<Vec<SandboxHandle>> {
+        Self::list_with(SandboxFilter::new()).await
+    }
+
+    /// Handles on all sandboxes that the filter lets pass, the oldest first.
+    pub async fn list_with(filter: SandboxFilter) -> MicrosandboxResult<Vec<SandboxHandle>> {
+        SandboxHandle::list(default_backend(), filter).await
+    }
+
+    /// Removes a sandbox that does not run: its record, its directory, its logs.
+    pub async fn remove(name: &str) -> MicrosandboxResult<()> {
+        validate_sandbox_name(name)?;
+        default_backend().sandboxes().remove(name).await
+    }
+}
+
+/// Stops and removes the sandbox of this name, if there is one.
+async fn clear(
+    sandboxes: &dyn SandboxBackend,
+    name: &str,
+    timeout: Duration,
+) -> MicrosandboxResult<()> {
+    let mut tries = 0;
+    loop {
+        match lifecycle::stop(sandboxes, name, timeout).await {
+            Err(MicrosandboxError::SandboxNotFound(_)) => return Ok(()),
+            stopped => stopped?,
+        }
+        match sandboxes.remove(name).await {
+            Err(MicrosandboxError::SandboxStillRunning(_)) if tries < REPLACE_TRIES => tries += 1,
+            Err(MicrosandboxError::SandboxNotFound(_)) => return Ok(()),
+            removed => return removed,
+        }
+    }
+}
+
+/// What it is.
+impl Sandbox {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.config.name
@@ -88,111 +211,266 @@ impl Sandbox {
         &self.config
     }
 
+    /// What kind of place it runs in.
+    pub fn backend_kind(&self) -> BackendKind {
+        self.backend.kind()
+    }
+
+    /// The place it runs in.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
     /// What is known of it on this host.
     pub fn local(&self) -> Option<&SandboxLocalState> {
-        Some(&self.local)
+        self.local.as_ref()
     }
 
-    /// Whether its life is tied to this program. Always so for now.
+    /// What is known of it on its server; nothing for one that runs here.
+    pub fn cloud(&self) -> Option<&SandboxCloudState> {
+        None
+    }
+
+    /// Whether its life is tied to this program's.
     pub fn owns_lifecycle(&self) -> bool {
-        true
+        self.link.owner
     }
 
+    /// The state it is in now.
+    pub async fn status(&self) -> MicrosandboxResult<SandboxStatus> {
+        Ok(self.sandboxes().get(self.name()).await?.status)
+    }
+
+    /// What last went wrong with it, as is known now.
+    pub async fn last_error(&self) -> MicrosandboxResult<Option<String>> {
+        Ok(self.sandboxes().get(self.name()).await?.last_error)
+    }
+
+    /// A handle on it.
+    pub async fn handle(&self) -> MicrosandboxResult<SandboxHandle> {
+        SandboxHandle::get(Arc::clone(&self.backend), self.name()).await
+    }
+
+    fn sandboxes(&self) -> &dyn SandboxBackend {
+        self.backend.sandboxes()
+    }
+}
+
+/// Its life.
+impl Sandbox {
     /// Stops it gracefully: its processes are asked to end, file systems are synced and
     /// unmounted, then the machine powers off. After 10 seconds it is killed.
     pub async fn stop(&self) -> MicrosandboxResult<()> {
-        self.stop_with_timeout(DEFAULT_STOP_TIMEOUT).await
+        self.stop_with_timeout(lifecycle::STOP_TIMEOUT).await
     }
 
     /// Stops it gracefully within `timeout`, and by force after that; a zero timeout kills
     /// at once. Fine when it is over already.
     pub async fn stop_with_timeout(&self, timeout: Duration) -> MicrosandboxResult<()> {
-        if timeout.is_zero() {
-            return self.kill().await;
-        }
-        self.ask(&Request::Stop {
-            timeout_ms: millis(timeout),
-        })
-        .await?;
-        self.observe_end(timeout.saturating_add(OBSERVE_TIMEOUT))
+        self.end_by(lifecycle::stop(self.sandboxes(), self.name(), timeout))
             .await
     }
 
     /// Asks it to stop, as [`stop`](Self::stop) does, and does not wait.
     pub async fn request_stop(&self) -> MicrosandboxResult<()> {
-        self.ask(&Request::Stop {
-            timeout_ms: millis(DEFAULT_STOP_TIMEOUT),
-        })
-        .await
+        self.ask(SandboxRequest::Stop(lifecycle::STOP_TIMEOUT))
+            .await
+    }
+
+    /// Stops it and says how its VMM process ended.
+    pub async fn stop_and_wait(&self) -> MicrosandboxResult<ExitStatus> {
+        self.stop().await?;
+        self.wait().await
     }
 
     /// Ends it at once.
     pub async fn kill(&self) -> MicrosandboxResult<()> {
-        self.kill_with_timeout(DEFAULT_KILL_TIMEOUT).await
+        self.kill_with_timeout(lifecycle::KILL_TIMEOUT).await
     }
 
     /// Ends it at once, and waits at most `timeout` to see that.
     pub async fn kill_with_timeout(&self, timeout: Duration) -> MicrosandboxResult<()> {
-        self.ask(&Request::Kill).await?;
-        self.observe_end(timeout).await
+        self.end_by(lifecycle::kill(self.sandboxes(), self.name(), timeout))
+            .await
     }
 
     /// Ends it at once, and does not wait.
     pub async fn request_kill(&self) -> MicrosandboxResult<()> {
-        self.ask(&Request::Kill).await
+        self.ask(SandboxRequest::Kill).await
+    }
+
+    /// Lets the commands that run finish, refuses new ones, and waits until it has stopped.
+    pub async fn drain(&self) -> MicrosandboxResult<()> {
+        self.request_drain().await?;
+        self.link.wait().await;
+        Ok(())
+    }
+
+    /// The same, and does not wait.
+    pub async fn request_drain(&self) -> MicrosandboxResult<()> {
+        self.ask(SandboxRequest::Drain).await
+    }
+
+    /// Stops its processors; it keeps its memory and uses no CPU time until
+    /// [`resume`](Self::resume). Its clocks are right afterwards.
+    pub async fn pause(&self) -> MicrosandboxResult<()> {
+        self.ask(SandboxRequest::Pause).await
+    }
+
+    /// Sets its processors running again.
+    pub async fn resume(&self) -> MicrosandboxResult<()> {
+        self.ask(SandboxRequest::Resume).await
+    }
+
+    /// Waits until it is over, and says how its VMM process ended. Cancel-safe.
+    pub async fn wait(&self) -> MicrosandboxResult<ExitStatus> {
+        let status = match self.link.wait().await {
+            End::Told(end) => match (end.exit_code, end.signal) {
+                (Some(code), _) => Some(ExitStatus {
+                    code,
+                    success: code == 0,
+                }),
+                (None, Some(signal)) => Some(crate::exec::Exit::Signal(signal).into()),
+                (None, None) => None,
+            },
+            End::Lost => None,
+        };
+        status.ok_or_else(|| MicrosandboxError::SandboxNotRunning {
+            name: self.name().to_owned(),
+            status: None,
+            reason: self.end_reason(),
+        })
+    }
+
+    /// Waits until it is over, and says what is known of that. Cancel-safe.
+    pub async fn wait_until_stopped(&self) -> MicrosandboxResult<SandboxStopResult> {
+        match self.link.wait().await {
+            End::Told(end) => Ok(SandboxStopResult::of(self.name(), &end)),
+            End::Lost => match self.sandboxes().wait_until_stopped(self.name()).await {
+                // It went with its run.
+                Err(MicrosandboxError::SandboxNotFound(_)) => {
+                    Ok(SandboxStopResult::lost(self.name()))
+                }
+                stopped => stopped,
+            },
+        }
+    }
+
+    /// Waits until it is in this state.
+    ///
+    /// # Errors
+    ///
+    /// When it is not there after `deadline`, or cannot come there in its present run.
+    pub async fn wait_until(
+        &self,
+        status: SandboxStatus,
+        deadline: Duration,
+    ) -> MicrosandboxResult<()> {
+        lifecycle::wait_until(self.sandboxes(), self.name(), status, deadline).await
     }
 
     /// Waits until it is over, and says why it ended. Cancel-safe.
     pub async fn wait_until_ended(&self) -> EndReason {
-        reason(&self.supervisor.wait().await)
+        self.link.wait().await.reason()
     }
 
     /// Why it ended, if it is over.
     pub fn end_reason(&self) -> Option<EndReason> {
-        self.supervisor.ended().as_ref().map(reason)
+        self.link.ended().as_ref().map(End::reason)
     }
 
-    async fn ask(&self, request: &Request) -> MicrosandboxResult<()> {
-        if self.supervisor.ended().is_some() {
+    /// Lets go of it: it lives on without this program.
+    pub async fn detach(mut self) {
+        if let Err(error) = self.link.detach().await {
+            tracing::warn!(%error, name = self.name(), "the sandbox may end with this program");
+        }
+    }
+
+    /// Removes it once it is over: its record, its directory, its logs.
+    pub async fn remove_persisted(&self) -> MicrosandboxResult<()> {
+        self.sandboxes().remove(self.name()).await
+    }
+
+    async fn ask(&self, request: SandboxRequest) -> MicrosandboxResult<()> {
+        let ends = matches!(request, SandboxRequest::Stop(_) | SandboxRequest::Kill);
+        // Another run may have its name by now, which is not this program's to ask.
+        match self.not_running() {
+            Some(_) if ends => Ok(()),
+            Some(error) => Err(error),
+            None => match self.sandboxes().request(self.name(), request).await {
+                // It ended meanwhile, and its record went with it.
+                Err(MicrosandboxError::SandboxNotFound(_)) if ends => Ok(()),
+                asked => asked,
+            },
+        }
+    }
+
+    /// Ends this run, and waits until this program has heard how it ended.
+    async fn end_by(
+        &self,
+        ending: impl Future<Output = MicrosandboxResult<()>>,
+    ) -> MicrosandboxResult<()> {
+        if self.link.ended().is_some() {
             return Ok(());
         }
-        match self.supervisor.ask(request).await {
-            // It ended in the meantime: what was asked for has happened.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            asked => Ok(asked?),
+        match ending.await {
+            Err(MicrosandboxError::SandboxNotFound(_)) | Ok(()) => {}
+            Err(error) => return Err(error),
         }
+        self.hear_end().await;
+        Ok(())
     }
 
-    async fn observe_end(&self, timeout: Duration) -> MicrosandboxResult<()> {
-        match tokio::time::timeout(timeout, self.supervisor.wait()).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(MicrosandboxError::Runtime(format!(
-                "sandbox {:?} was not seen to end within {timeout:?}; its supervisor is process {}",
-                self.config.name,
-                self.local
-                    .pid
-                    .map_or_else(|| "unknown".to_owned(), |pid| pid.to_string()),
-            ))),
-        }
+    /// Waits a little for the word of an end that has happened.
+    async fn hear_end(&self) -> Option<End> {
+        tokio::time::timeout(lifecycle::OBSERVE_TIMEOUT, self.link.wait())
+            .await
+            .ok()
     }
 
-    /// The error for a call on a sandbox that is over.
+    /// The error for a call on a run that is over.
     fn not_running(&self) -> Option<MicrosandboxError> {
-        let end = self.supervisor.ended()?;
-        Some(MicrosandboxError::SandboxNotRunning {
-            name: self.config.name.clone(),
-            reason: Some(reason(&end)),
-        })
+        self.link.ended().map(|end| self.ended_error(&end))
+    }
+
+    fn ended_error(&self, end: &End) -> MicrosandboxError {
+        let reason = end.reason();
+        MicrosandboxError::SandboxNotRunning {
+            name: self.name().to_owned(),
+            status: SandboxStatus::Running.after(reason.event()).ok(),
+            reason: Some(reason),
+        }
     }
 }
 
-fn reason(end: &End) -> EndReason {
-    match end {
-        End::Told(record) => record.reason.clone(),
-        End::Lost => EndReason::VmmLost,
+/// What it prints and uses.
+impl Sandbox {
+    /// What its commands have printed.
+    pub async fn logs(&self, options: &LogOptions) -> MicrosandboxResult<Vec<LogEntry>> {
+        let snapshot = self.sandboxes().logs(self.name(), options.clone()).await?;
+        Ok(snapshot.entries)
     }
-}
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    /// What its commands print, as it comes.
+    pub async fn log_stream(
+        &self,
+        options: &LogStreamOptions,
+    ) -> MicrosandboxResult<BoxStream<'static, MicrosandboxResult<LogEntry>>> {
+        self.sandboxes()
+            .log_stream(self.name(), options.clone())
+            .await
+    }
+
+    /// What it uses now.
+    pub async fn metrics(&self) -> MicrosandboxResult<SandboxMetrics> {
+        self.sandboxes().metrics(self.name()).await
+    }
+
+    /// What it uses, every `interval`, until it is over.
+    pub fn metrics_stream(
+        &self,
+        interval: Duration,
+    ) -> impl Stream<Item = MicrosandboxResult<SandboxMetrics>> + Send + 'static + use<> {
+        metrics::stream(Arc::clone(&self.backend), self.name().to_owned(), interval)
+    }
 }

@@ -11,30 +11,31 @@ use super::event::{Event, Events};
 /// The number of the client that holds the launch channel.
 pub(crate) const CREATOR: u64 = 0;
 
-/// How many clients may be connected at once; further ones wait in the backlog.
-const MAX_CLIENTS: usize = 64;
+/// How many clients may be connected at once; further ones wait in the backlog. Far above what
+/// waits and follows a sandbox in earnest: whoever wants to stop it must find a place.
+const MAX_CLIENTS: usize = 4096;
 
 /// How many notices may wait for a client that does not read.
 const NOTICE_QUEUE: usize = 8;
 
-/// Serves one client; the returned task ends when its last notice is written.
+/// Serves one client. The task ends when its last notice is written; what the client asks is heard
+/// only after `joined` was awaited.
 pub(crate) fn serve(
     id: u64,
     mut reader: LineReader,
     mut writer: LineWriter,
-    events: &Events,
-) -> (mpsc::Sender<Notice>, JoinHandle<()>) {
+    events: Events,
+) -> (mpsc::Sender<Notice>, JoinHandle<()>, impl FnOnce()) {
     let (notices, mut queue) = mpsc::channel(NOTICE_QUEUE);
-    let listening = events.clone();
+    let (begin, begun) = tokio::sync::oneshot::channel::<()>();
     let listen = tokio::spawn(async move {
+        if begun.await.is_err() {
+            return;
+        }
         loop {
             match reader.next::<Request>().await {
                 Ok(Some(request)) => {
-                    if listening
-                        .send(Event::ClientAsked(id, request))
-                        .await
-                        .is_err()
-                    {
+                    if events.send(Event::ClientAsked(id, request)).await.is_err() {
                         return;
                     }
                 }
@@ -45,7 +46,7 @@ pub(crate) fn serve(
                 }
             }
         }
-        let _ = listening.send(Event::ClientLeft(id)).await;
+        let _ = events.send(Event::ClientLeft(id)).await;
     });
     let write = tokio::spawn(async move {
         while let Some(notice) = queue.recv().await {
@@ -55,7 +56,11 @@ pub(crate) fn serve(
         }
         listen.abort();
     });
-    (notices, write)
+    let begin = move || {
+        // It may have gone meanwhile.
+        let _ = begin.send(());
+    };
+    (notices, write, begin)
 }
 
 /// Accepts connections until the supervisor ends.
@@ -72,18 +77,20 @@ pub(crate) fn accept(listener: UnixListener, events: Events) {
                 }
             };
             let (reader, writer) = lines::split(stream);
-            let (notices, task) = serve(next, reader, writer, &events);
+            let (notices, writing, begin) = serve(next, reader, writer, events.clone());
+            let task = tokio::spawn(async move {
+                let _ = writing.await;
+                drop(place);
+            });
+            // Known first, heard second: an answer must find its way.
             if events
-                .send(Event::ClientJoined(next, notices))
+                .send(Event::ClientJoined(next, notices, task))
                 .await
                 .is_err()
             {
                 return;
             }
-            tokio::spawn(async move {
-                let _ = task.await;
-                drop(place);
-            });
+            begin();
             next += 1;
         }
     });

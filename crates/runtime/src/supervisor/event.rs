@@ -3,12 +3,15 @@
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 
-use msb_protocol::Ready;
+use msb_protocol::{GuestSample, Ready};
 use msb_runtime::boot::BootError;
 use msb_runtime::control::{Notice, Request};
 use msb_runtime::conversation::Speaker;
+use msb_runtime::registry::RegistryError;
+use msb_types::SandboxStatus;
 use msb_vmapi::FromVmm;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// How many events may wait; whoever has more waits too.
 pub(crate) const EVENT_QUEUE: usize = 64;
@@ -28,12 +31,22 @@ pub(crate) enum Event {
     AgentFailed(BootError),
     /// The agent's boot conversation ended.
     AgentGone,
-    /// A client connected.
-    ClientJoined(u64, mpsc::Sender<Notice>),
+    /// The agent opened the conversation in which it tells of sessions.
+    MonitorOpened(Speaker),
+    /// So many commands run in the guest now.
+    Sessions(usize),
+    /// The guest said how it is.
+    Sample(GuestSample),
+    /// A client connected; the task writes what it is told.
+    ClientJoined(u64, mpsc::Sender<Notice>, JoinHandle<()>),
     /// A client asks.
     ClientAsked(u64, Request),
     /// A client is gone.
     ClientLeft(u64),
+    /// The agent's telling of sessions ended.
+    MonitorGone,
+    /// The state was written down, or could not be.
+    Recorded(SandboxStatus, Result<(), RegistryError>),
     /// The process was asked to end by a signal.
     Terminate,
 }

@@ -12,7 +12,7 @@ use msb_protocol::{BootRequest, Root};
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_runtime::control::Launch;
 use msb_runtime::rundir::{LockedRunDir, RunDirError};
-use msb_types::{DiskImageFormat, RootfsSource, derived_hostname};
+use msb_types::{DiskImageFormat, RootfsSource, SandboxConfig, derived_hostname};
 use msb_vmapi::{ConsoleTarget, DiskConfig, ErrorKind, MemorySize, Source, VmConfig, VsockConfig};
 use tokio::net::unix::pipe;
 
@@ -28,8 +28,12 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Opens everything `launch` names and describes the machine.
-    pub(crate) fn open(launch: &Launch, dir: &LockedRunDir) -> Result<Self, BootError> {
+    /// Opens everything that is named and describes the machine.
+    pub(crate) fn open(
+        launch: &Launch,
+        sandbox: &SandboxConfig,
+        dir: &LockedRunDir,
+    ) -> Result<Self, BootError> {
         let mut descriptors = Vec::new();
         let mut add = |descriptor: OwnedFd| {
             descriptors.push(descriptor);
@@ -43,13 +47,13 @@ impl Machine {
         let initramfs = open(&launch.initramfs, false, ErrorKind::Initrd, "initramfs")?;
         let mut config = VmConfig::new(add(kernel.into()));
         config.initrd = Some(add(initramfs.into()));
-        config.cpus = u32::from(launch.config.resources.cpus);
-        config.memory = MemorySize::from_mib(launch.config.resources.memory_mib);
+        config.cpus = u32::from(sandbox.resources.cpus);
+        config.memory = MemorySize::from_mib(sandbox.resources.memory_mib);
         if let RootfsSource::DiskImage {
             path,
             format: DiskImageFormat::Raw,
             ..
-        } = &launch.config.image
+        } = &sandbox.image
         {
             let disk = open(path, true, ErrorKind::Disk, "disk image")?;
             config.disk.push(DiskConfig {
@@ -90,8 +94,7 @@ impl Machine {
 }
 
 /// What the guest's agent is to do at boot.
-pub(crate) fn boot_request(launch: &Launch) -> BootRequest {
-    let config = &launch.config;
+pub(crate) fn boot_request(config: &SandboxConfig) -> BootRequest {
     let fstype = match &config.image {
         RootfsSource::DiskImage { fstype, .. } => fstype.clone(),
         _ => None,

@@ -35,6 +35,7 @@ pub(crate) struct Vmm {
     socket: std::sync::Arc<VmmSocket>,
     /// Taken when the process is to be killed.
     kill: Option<oneshot::Sender<()>>,
+    pid: Option<u32>,
     next_id: u64,
 }
 
@@ -60,27 +61,36 @@ impl Vmm {
         let ours = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours))?;
         let socket = std::sync::Arc::new(VmmSocket(ours));
         let (kill, killed) = oneshot::channel();
+        let pid = child.id();
         tokio::spawn(listen(std::sync::Arc::clone(&socket), events.clone()));
         tokio::spawn(wait(child, killed, events.clone()));
         Ok(Self {
             socket,
             kill: Some(kill),
+            pid,
             next_id: 0,
         })
     }
 
-    /// Sends a request with descriptors beside it.
+    /// The process. It is not reaped before its end was told as an event.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// Sends a request with descriptors beside it, and returns the number by which its answer
+    /// will be known.
     pub(crate) async fn ask(
         &mut self,
         request: Request,
         descriptors: &[BorrowedFd<'_>],
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         self.next_id += 1;
         let datagram = serde_json::to_vec(&ToVmm {
             id: self.next_id,
             request,
         })?;
-        self.socket.send(&datagram, descriptors).await
+        self.socket.send(&datagram, descriptors).await?;
+        Ok(self.next_id)
     }
 
     /// Ends the process by SIGKILL. Its end arrives as an event.

@@ -1,0 +1,173 @@
+//! Sandboxes of this machine.
+//!
+//! All state is in the home: the catalog, the sandboxes' directories, and the run directories of
+//! those that run. Any number of programs share one home, each through its own backend.
+
+mod control;
+mod link;
+mod sandboxes;
+mod wait;
+
+pub(crate) use link::{End, Link};
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use msb_runtime::registry::{Registry, RegistryError};
+use msb_runtime::rundir::RunDir;
+use msb_runtime::sandbox_dir::SandboxDir;
+use tokio::sync::OnceCell;
+
+use super::{Backend, BackendKind, SandboxBackend};
+use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::home;
+
+/// This machine's sandboxes.
+#[derive(Clone, Debug)]
+pub struct LocalBackend {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// `None`: where the environment says, once it is needed.
+    asked: Option<PathBuf>,
+    home: OnceLock<PathBuf>,
+    registry: OnceCell<Registry>,
+}
+
+impl LocalBackend {
+    /// The home that the environment names, looked at when it is first needed.
+    pub fn lazy() -> Self {
+        Self::at(None)
+    }
+
+    /// The home that the environment names, opened now.
+    pub async fn new() -> MicrosandboxResult<Self> {
+        Self::builder().build().await
+    }
+
+    /// Describes another.
+    pub fn builder() -> LocalBackendBuilder {
+        LocalBackendBuilder { home: None }
+    }
+
+    fn at(asked: Option<PathBuf>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                asked,
+                home: OnceLock::new(),
+                registry: OnceCell::new(),
+            }),
+        }
+    }
+
+    /// The home directory.
+    pub fn home(&self) -> MicrosandboxResult<PathBuf> {
+        if let Some(home) = self.shared.home.get() {
+            return Ok(home.clone());
+        }
+        let home = match &self.shared.asked {
+            Some(home) => std::path::absolute(home)?,
+            None => home::home()?,
+        };
+        Ok(self.shared.home.get_or_init(|| home).clone())
+    }
+
+    /// The directory with the sandboxes' own directories.
+    pub fn sandboxes_dir(&self) -> MicrosandboxResult<PathBuf> {
+        Ok(self.home()?.join("sandboxes"))
+    }
+
+    /// Makes the catalog anew from the sandboxes' directories, for when it is damaged. Sandboxes
+    /// that run go on; the damaged file is kept beside the new one.
+    pub async fn rebuild_catalog(&self) -> MicrosandboxResult<()> {
+        let home = self.home()?;
+        blocking(move || Registry::rebuild(&home).map(drop)).await
+    }
+
+    pub(crate) async fn registry(&self) -> MicrosandboxResult<&Registry> {
+        self.shared
+            .registry
+            .get_or_try_init(|| async {
+                let home = self.home()?;
+                blocking(move || Registry::open(&home)).await
+            })
+            .await
+    }
+
+    /// Looks something up in the registry, on a thread that may block.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Registry) -> Result<T, RegistryError> + Send + 'static,
+    ) -> MicrosandboxResult<T> {
+        let registry = self.registry().await?.clone();
+        blocking(move || look(&registry)).await
+    }
+
+    fn run_dir(&self, name: &str) -> MicrosandboxResult<RunDir> {
+        Ok(RunDir::of(&self.home()?, name))
+    }
+
+    pub(crate) fn sandbox_dir(&self, name: &str) -> MicrosandboxResult<SandboxDir> {
+        Ok(SandboxDir::of(&self.home()?, name))
+    }
+}
+
+impl Backend for LocalBackend {
+    fn kind(&self) -> BackendKind {
+        BackendKind::Local
+    }
+
+    fn sandboxes(&self) -> &dyn SandboxBackend {
+        self
+    }
+
+    fn as_local(&self) -> Option<&LocalBackend> {
+        Some(self)
+    }
+}
+
+/// Describes a [`LocalBackend`].
+#[derive(Clone, Debug)]
+pub struct LocalBackendBuilder {
+    home: Option<PathBuf>,
+}
+
+impl LocalBackendBuilder {
+    /// The home directory, instead of the one that the environment names.
+    #[must_use]
+    pub fn home(mut self, home: impl AsRef<Path>) -> Self {
+        self.home = Some(home.as_ref().to_path_buf());
+        self
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// When the home cannot be made, read or written, or its catalog is damaged or of a newer
+    /// release.
+    pub async fn build(self) -> MicrosandboxResult<LocalBackend> {
+        let backend = self.lazy();
+        backend.registry().await?;
+        Ok(backend)
+    }
+
+    /// Leaves the opening to the first call that needs it.
+    pub fn lazy(self) -> LocalBackend {
+        LocalBackend::at(self.home)
+    }
+}
+
+/// Runs what may block, elsewhere.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
+) -> MicrosandboxResult<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(|error| MicrosandboxError::Database(error.into())),
+        Err(_) => Err(MicrosandboxError::Runtime(
+            "the program's event loop is shutting down".to_owned(),
+        )),
+    }
+}

@@ -1,0 +1,82 @@
+//! Writes the sandbox's state down, on a thread of its own: the catalog may keep a writer
+//! waiting, and the run must go on hearing the VMM meanwhile.
+//!
+//! States are written in the order in which they came, and each comes back as
+//! [`Event::Recorded`]: who is told of a state is told after it was written. Once the run is over,
+//! what still waits is not written any more: the end is, by whoever gets the lock back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use msb_runtime::registry::Owned;
+use msb_runtime::sandbox_dir::RunFile;
+use msb_types::SandboxStatus;
+
+use super::event::{Event, Events};
+
+/// How many states may wait to be written. A sandbox has few in its life; whoever toggles it
+/// faster than the disk writes is refused.
+const QUEUE: usize = 64;
+
+/// How long the write that is under way in the end may take. The catalog's own deadline is shorter.
+const FINISH: Duration = Duration::from_secs(20);
+
+/// The thread that writes.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    queue: SyncSender<SandboxStatus>,
+    over: Arc<AtomicBool>,
+    thread: JoinHandle<Owned>,
+}
+
+impl Recorder {
+    /// Starts it.
+    pub(crate) fn start(owned: Owned, run: RunFile, events: Events) -> std::io::Result<Self> {
+        let (queue, waiting) = sync_channel(QUEUE);
+        let over = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&over);
+        let thread = std::thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || write(owned, &run, &waiting, &seen, &events))?;
+        Ok(Self {
+            queue,
+            over,
+            thread,
+        })
+    }
+
+    /// Has a state written. `false` when too many are waiting.
+    pub(crate) fn note(&self, status: SandboxStatus) -> bool {
+        self.queue.try_send(status).is_ok()
+    }
+
+    /// Takes the lock back. `None` if the thread failed, or the disk hangs.
+    pub(crate) async fn finish(self) -> Option<Owned> {
+        self.over.store(true, Ordering::Relaxed);
+        drop(self.queue);
+        let thread = self.thread;
+        let joined = tokio::task::spawn_blocking(move || thread.join());
+        tokio::time::timeout(FINISH, joined).await.ok()?.ok()?.ok()
+    }
+}
+
+fn write(
+    owned: Owned,
+    run: &RunFile,
+    waiting: &Receiver<SandboxStatus>,
+    over: &AtomicBool,
+    events: &Events,
+) -> Owned {
+    while let Ok(status) = waiting.recv() {
+        if over.load(Ordering::Relaxed) {
+            continue;
+        }
+        let written = owned.note(run, status);
+        // Nobody listens any more once the run is over.
+        let _ = events.blocking_send(Event::Recorded(status, written));
+    }
+    owned
+}

@@ -1,0 +1,248 @@
+//! How a run ends, and what is said of it.
+
+use std::collections::HashMap;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use chrono::Utc;
+use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
+use msb_runtime::control::{LaunchError, Notice};
+use msb_runtime::end::{EndReason, EndRecord, EndSource};
+use msb_runtime::logs::STOPPED;
+use msb_types::SandboxStatus;
+use msb_vmapi::{CrashCause, Outcome};
+use tokio::time::Instant;
+
+use super::super::clients::CREATOR;
+use super::{AGENT_GRACE, Client, Run, chain};
+
+/// What a stop is given that has no time of its own, or nobody who waits for it.
+pub(super) const DEFAULT_STOP: Duration = Duration::from_secs(10);
+
+/// How long a VMM that said its last word may take to exit.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
+
+/// How long clients may take to read the last notice.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long the logs may take to be written in the end.
+const LOGS: Duration = Duration::from_secs(5);
+
+/// What decided the run.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// It did not come up.
+    BootFailed(BootError),
+    /// It came up, and is over.
+    Ended(EndReason),
+}
+
+/// The end of a run that did not come up.
+pub(crate) fn boot_end(error: &BootError, status: Option<ExitStatus>) -> EndRecord {
+    record(EndReason::BootFailed(error.to_string()), status)
+}
+
+fn record(reason: EndReason, status: Option<ExitStatus>) -> EndRecord {
+    EndRecord {
+        reason,
+        exit_code: status.and_then(|status| status.code()),
+        signal: status.and_then(|status| status.signal()),
+        observed_at: Utc::now(),
+        source: EndSource::Supervisor,
+    }
+}
+
+impl Run {
+    pub(super) fn take_outcome(&mut self, outcome: Outcome) {
+        let reason = match outcome {
+            Outcome::Error(error) if !self.announced => {
+                self.fail_boot(self.stage, BootErrorKind::Vmm(error.kind), error.message);
+                return;
+            }
+            Outcome::PowerOff => self.goal.clone().unwrap_or(EndReason::GuestPowerOff),
+            Outcome::Reset => EndReason::GuestReset,
+            Outcome::Crash(CrashCause::TripleFault) => {
+                EndReason::GuestCrash("triple fault".to_owned())
+            }
+            Outcome::Crash(CrashCause::Vcpu(what)) => EndReason::GuestCrash(what),
+            Outcome::Killed => EndReason::Killed,
+            Outcome::Error(error) => EndReason::VmmError(error.message),
+            other => EndReason::VmmError(format!("it ended in an unknown way: {other:?}")),
+        };
+        self.expect_exit(reason);
+    }
+
+    /// The machine is over, for `reason`; its process is about to exit.
+    fn expect_exit(&mut self, reason: EndReason) {
+        self.conclude(Verdict::Ended(reason));
+        self.deadline = Some(Instant::now() + EXIT_GRACE);
+    }
+
+    /// The creator is gone. A stop that it asked for still has its time, within reason.
+    pub(super) async fn disown(&mut self) {
+        match (self.status, self.deadline) {
+            (SandboxStatus::Draining, Some(_)) => {
+                self.stop_for(EndReason::Stopped, DEFAULT_STOP).await;
+            }
+            _ => self.kill(),
+        }
+    }
+
+    pub(super) fn kill(&mut self) {
+        if self.announced {
+            self.conclude(Verdict::Ended(EndReason::Killed));
+            self.vmm.kill();
+        } else {
+            self.fail_boot(self.stage, BootErrorKind::Cancelled, "it was called off");
+        }
+    }
+
+    /// The agent's conversation is over. Without it the guest turns itself off.
+    pub(super) fn agent_gone(&mut self) {
+        self.agent = None;
+        self.agent_lost = self.goal.is_none();
+        self.deadline = self.deadline.or(Some(Instant::now() + AGENT_GRACE));
+    }
+
+    /// The deadline of the current state passed.
+    pub(super) fn overdue(&mut self) {
+        self.deadline = None;
+        if !self.announced {
+            let waited = Duration::from_millis(self.launch.boot_timeout_ms);
+            self.fail_boot(
+                self.stage,
+                BootErrorKind::Timeout,
+                format!("it was not done after {waited:?}"),
+            );
+            return;
+        }
+        tracing::warn!(sandbox = %self.config.name, "the guest did not end in time; killing it");
+        self.logger
+            .say("--- the guest did not end in time and is killed ---");
+        match self.goal.take() {
+            // What a limit began stays the limit's doing, however it had to end.
+            Some(reason @ (EndReason::MaxDuration | EndReason::Idle)) => {
+                self.conclude(Verdict::Ended(reason));
+            }
+            None if self.agent_lost => self.conclude(Verdict::Ended(EndReason::AgentLost)),
+            _ => {}
+        }
+        self.kill();
+    }
+
+    pub(super) fn fail_boot(
+        &mut self,
+        stage: BootStage,
+        kind: BootErrorKind,
+        message: impl Into<String>,
+    ) {
+        self.conclude(Verdict::BootFailed(BootError::new(stage, kind, message)));
+        self.vmm.kill();
+    }
+
+    /// The first cause stands.
+    pub(super) fn conclude(&mut self, verdict: Verdict) {
+        self.verdict.get_or_insert(verdict);
+    }
+
+    /// The VMM is reaped: writes the end down, removes what is the run's, and tells.
+    pub(super) async fn conclude_run(mut self, status: Option<ExitStatus>) {
+        let (mut end, boot_error) = self.judge(status);
+        // Their end came before the word of it was written.
+        let drained = std::mem::take(&mut self.written_for);
+        for (awaited, client) in drained {
+            if awaited == SandboxStatus::Draining {
+                self.tell(client, Notice::Accepted);
+            }
+        }
+        let Self {
+            recorder,
+            logger,
+            mut file,
+            new,
+            clients,
+            events,
+            sender,
+            ..
+        } = self;
+        // The queues' other ends must be gone before their threads are waited for.
+        drop((events, sender));
+        let logged = tokio::time::timeout(LOGS, logger.finish(STOPPED)).await;
+        if logged.is_err() {
+            tracing::warn!("the logs could not be written in time");
+        }
+        if let Some(owned) = recorder.finish().await {
+            let nothing_left = new && boot_error.is_some();
+            let finished = tokio::task::spawn_blocking(move || {
+                let written = if nothing_left {
+                    owned.remove_record()
+                } else {
+                    owned.end(&mut file, &end)
+                };
+                if let Err(error) = written {
+                    // Whoever looks next finds the lock free and writes it down.
+                    tracing::warn!(error = %chain(&error), "the end could not be written down");
+                }
+                if let Err(error) = owned.lock.remove() {
+                    tracing::warn!(%error, "the run directory could not be removed");
+                }
+                end
+            });
+            match finished.await {
+                Ok(told) => end = told,
+                Err(_) => return,
+            }
+        } else {
+            // The lock goes with this process, and whoever looks next writes the end down.
+            tracing::warn!("the catalog's disk hangs; the end is not written down");
+            return;
+        }
+        let creators = match boot_error {
+            Some(error) => Notice::NotLaunched(LaunchError::Boot(error)),
+            None => Notice::Ended(end.clone()),
+        };
+        farewell(clients, &creators, &Notice::Ended(end)).await;
+    }
+
+    /// How it ended; and if it never came up, what its creator is told of that.
+    fn judge(&mut self, status: Option<ExitStatus>) -> (EndRecord, Option<BootError>) {
+        let error = match self.verdict.take() {
+            Some(Verdict::BootFailed(error)) => error,
+            verdict => {
+                let reason = match verdict {
+                    Some(Verdict::Ended(reason)) => reason,
+                    _ => EndReason::VmmLost,
+                };
+                if self.announced {
+                    return (record(reason, status), None);
+                }
+                let message = format!("the machine ended before it was ready: {reason}");
+                BootError::new(self.stage, BootErrorKind::GuestEnded, message)
+            }
+        };
+        let end = boot_end(&error, status);
+        (end, Some(error.with_console(self.console.text())))
+    }
+}
+
+/// Tells everybody the last word, all at once, and waits until it is written.
+async fn farewell(clients: HashMap<u64, Client>, creators: &Notice, others: &Notice) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for (id, client) in clients {
+        let notice = match id {
+            CREATOR => creators.clone(),
+            _ => others.clone(),
+        };
+        tasks.spawn(async move {
+            let Client {
+                notices, writing, ..
+            } = client;
+            let _ = notices.send(notice).await;
+            drop(notices);
+            let _ = writing.await;
+        });
+    }
+    // Who does not read does not hear it.
+    let _ = tokio::time::timeout(FAREWELL, tasks.join_all()).await;
+}

@@ -1,0 +1,134 @@
+//! Homes that cannot be used: each says why, in a type, and none is left half made.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use microsandbox::{HomeErrorKind, LocalBackend, MicrosandboxError, Sandbox, with_backend};
+use msb_tests::{Fixture, host, within};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+
+/// A small file system of its own, which goes with this.
+struct Tmpfs {
+    dir: tempfile::TempDir,
+}
+
+impl Tmpfs {
+    fn new(size: &str) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let options = std::ffi::CString::new(format!("size={size}"))?;
+        mount(
+            "tmpfs",
+            dir.path(),
+            "tmpfs",
+            MountFlags::empty(),
+            Some(options.as_c_str()),
+        )?;
+        Ok(Self { dir })
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = unmount(self.dir.path(), UnmountFlags::DETACH);
+    }
+}
+
+/// Opened by the calls themselves, as a program's own would be.
+fn backend(home: &Path) -> LocalBackend {
+    LocalBackend::builder().home(home).lazy()
+}
+
+/// What creating a sandbox in this home gives.
+async fn create(home: &Path, fixture: &Fixture) -> Result<Sandbox, MicrosandboxError> {
+    let builder = fixture.builder("homeless").expect("a disk");
+    let created = with_backend(Arc::new(backend(home)), builder.create());
+    within(created).await
+}
+
+fn kind(result: Result<Sandbox, MicrosandboxError>) -> HomeErrorKind {
+    match result {
+        Err(MicrosandboxError::Database(error)) => error.kind,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_home_that_is_not_there_is_made() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let home = fixture.path().join("deep/er/home");
+    let sandbox = create(&home, &fixture).await?;
+    assert!(sandbox.exec("true", [""; 0]).await?.status().success);
+    sandbox.stop().await?;
+    assert!(home.join("db/catalog.redb").exists());
+    host::nothing_left().await
+}
+
+#[tokio::test]
+async fn a_home_that_may_not_be_written() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let home = Tmpfs::new("1m")?;
+    mount_remount(home.path(), MountFlags::RDONLY, c"")?;
+    let result = create(home.path(), &fixture).await;
+    match result {
+        // The run directory is what is made first.
+        Err(MicrosandboxError::BootStart { err, .. }) => {
+            assert!(err.message.contains("Read-only"), "{err}");
+        }
+        other => assert_eq!(kind(other), HomeErrorKind::Forbidden),
+    }
+    host::nothing_left().await
+}
+
+#[tokio::test]
+async fn a_home_without_room() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let home = Tmpfs::new("64k")?;
+    assert_eq!(
+        kind(create(home.path(), &fixture).await),
+        HomeErrorKind::Full
+    );
+    host::nothing_left().await
+}
+
+#[tokio::test]
+async fn a_home_whose_catalog_is_damaged_says_so_and_is_made_anew() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let home = fixture.path().join("home");
+    let backend = backend(&home);
+    let kept = fixture.kept("kept")?.create();
+    let sandbox = within(with_backend(Arc::new(backend.clone()), kept)).await?;
+    sandbox.shell("echo here").await?;
+    sandbox.stop().await?;
+
+    let catalog = home.join("db/catalog.redb");
+    fs::write(&catalog, "this is no catalog")?;
+    assert_eq!(kind(create(&home, &fixture).await), HomeErrorKind::Damaged);
+    backend.rebuild_catalog().await?;
+    let handle = with_backend(Arc::new(backend.clone()), Sandbox::get("kept")).await?;
+    let again = within(handle.start()).await?;
+    assert_eq!(again.shell("echo again").await?.stdout()?, "again\n");
+    again.stop().await?;
+    let logs = handle.logs(&Default::default()).await?;
+    let printed: Vec<_> = logs.iter().map(|entry| entry.data.clone()).collect();
+    assert_eq!(printed, ["here\n", "again\n"]);
+    handle.remove().await?;
+    host::nothing_left().await
+}
+
+#[tokio::test]
+async fn a_home_too_deep_for_sockets() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let home = fixture.path().join("x".repeat(100));
+    let result = create(&home, &fixture).await;
+    assert!(
+        matches!(&result, Err(MicrosandboxError::BootStart { .. })),
+        "{result:?}"
+    );
+    Ok(())
+}
