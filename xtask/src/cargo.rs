@@ -57,6 +57,21 @@ pub(crate) fn host_programs() -> Result<Vec<Executable>> {
     )
 }
 
+/// A program of the end-to-end package that is no test, in release form.
+pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
+    let programs = executables(
+        Command::new(paths::cargo())
+            .current_dir(paths::workspace())
+            .args(["build", "--release", "--package", "msb-tests"])
+            .args(["--bin", name]),
+    )?;
+    programs
+        .into_iter()
+        .find(|program| program.name == name)
+        .map(|program| program.path)
+        .with_context(|| format!("the package msb-tests builds no program `{name}`"))
+}
+
 /// The binaries of the end-to-end tests, in release form.
 pub(crate) fn end_to_end_tests() -> Result<Vec<Executable>> {
     let mut tests = executables(

@@ -230,10 +230,7 @@ impl Inside {
             .arg(dir.path().join("vsock"));
         let running = Running::start(command)?;
         running.first_line()?;
-        let smaps = fs::read_to_string(format!("/proc/{}/smaps", running.child.id()))
-            .context("cannot read the mappings of msb-vmm")?;
-        let kib = smaps::private_kib(&smaps, MEMORY_MIB * 1024);
-        Ok(f64::from(u32::try_from(kib)?) / 1024.0)
+        smaps::private_mib(running.child.id(), Some(MEMORY_MIB))
     }
 }
 

@@ -1,9 +1,11 @@
-//! `cargo xtask bench NAME`: measurements. A bench compares two programs in one run on one machine:
-//! on an emulated machine only the ratio means something.
+//! `cargo xtask bench NAME`: measurements. Where a bench compares two programs in one run on one
+//! machine, the ratio means something on an emulated machine too; a time alone does not.
 
 pub(crate) mod boot;
+pub(crate) mod lifecycle;
 mod smaps;
 mod stats;
+mod wakeups;
 
 use std::process::ExitCode;
 
@@ -21,11 +23,14 @@ pub(crate) struct Options {
 enum Bench {
     /// From process start to the first line of /init, for msb-vmm and QEMU; and msb-vmm's memory
     Boot(boot::Options),
+    /// The steps of a sandbox's life through the library, and what a sandbox costs that does nothing
+    Lifecycle(lifecycle::Options),
 }
 
 /// Runs one bench.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     match &options.bench {
         Bench::Boot(options) => boot::main(options),
+        Bench::Lifecycle(options) => lifecycle::main(options),
     }
 }

@@ -1,8 +1,21 @@
 //! Private memory of a process, from /proc/PID/smaps.
 
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// MiB of private memory of the process; of a VMM, without its guest's memory of `guest_mib`.
+pub(super) fn private_mib(pid: u32, guest_mib: Option<u64>) -> Result<f64> {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps"))
+        .with_context(|| format!("cannot read the mappings of process {pid}"))?;
+    let guest_kib = guest_mib.map_or(u64::MAX, |mib| mib.saturating_mul(1024));
+    let kib = private_kib(&smaps, guest_kib);
+    Ok(f64::from(u32::try_from(kib)?) / 1024.0)
+}
+
 /// KiB in private pages, clean and dirty, of all mappings smaller than `guest_kib`: the guest's own
 /// memory is the one mapping that is as large as the machine.
-pub(super) fn private_kib(smaps: &str, guest_kib: u64) -> u64 {
+fn private_kib(smaps: &str, guest_kib: u64) -> u64 {
     let mut total = 0;
     let mut counted = true;
     for line in smaps.lines() {

@@ -1,11 +1,9 @@
 //! The QEMU that runs the nested machine.
 //!
-//! A kernel rewrites its own instructions while other processors run them: the nested machine's
-//! when KVM's static branches switch, the sandbox's guest while its processors come up. An emulator
-//! has to throw away what it translated of such a page, and before QEMU 8.2 a translation that was
-//! under way at that moment survived. Guests with several processors then died of stray
-//! breakpoints, or hung: about one start in thirty. So where the installed QEMU is older, the one
-//! of the release's backports is unpacked into the cache and used instead; nothing is installed.
+//! Emulators are not perfect with several processors: guests of any VMM sometimes die of a triple
+//! fault or hang while they boot. Newer versions fail less often (docs/hacking.md has what was
+//! measured). So where the installed QEMU is old, the one of the release's backports is unpacked
+//! into the cache and used instead; nothing is installed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +15,8 @@ use crate::progress::Progress;
 use crate::{cache, proc};
 
 const PROGRAM: &str = "qemu-system-x86_64";
-/// The first version that is steady with several processors.
+/// The first version that locks a page while it translates it: an older one may run what was
+/// rewritten meanwhile.
 const STEADY: (u32, u32) = (8, 2);
 /// The program, its boot firmware's loaders, and its firmware.
 const PACKAGES: [&str; 3] = ["qemu-system-x86", "qemu-system-data", "seabios"];

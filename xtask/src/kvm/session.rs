@@ -32,6 +32,8 @@ pub(super) fn run(options: &Options, mut call: Call) -> Result<Outcome> {
     if !call.env.iter().any(|(name, _)| name == "MSB_HOME") {
         call.set("MSB_HOME", MSB_HOME);
     }
+    // Tests make allowance for what the emulator gets wrong (tests/src/emulated.rs).
+    call.set("MSB_TEST_EMULATED", "1");
     let (events, receiver) = mpsc::sync_channel(16);
     signals::forward(events.clone(), Event::Signal)?;
 

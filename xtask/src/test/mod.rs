@@ -28,7 +28,7 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "unit")]
     e2e: bool,
     /// End the end-to-end tests after so many seconds
-    #[arg(long, value_name = "SECS", default_value_t = 2400)]
+    #[arg(long, value_name = "SECS", default_value_t = 3600)]
     timeout: u64,
     /// Only tests whose name contains one of these; formatting, lints and rules are left out
     #[arg(value_name = "NAME")]

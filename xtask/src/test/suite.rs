@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal};
 
 /// No single binary may take longer.
-const BINARY_DEADLINE: Duration = Duration::from_secs(1800);
+const BINARY_DEADLINE: Duration = Duration::from_secs(3300);
 
 /// How many tests ended how.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
