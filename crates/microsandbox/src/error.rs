@@ -88,7 +88,8 @@ pub enum MicrosandboxError {
     MetricsUnavailable(String),
     /// Log entries were deleted by rotation before they were read.
     #[error(
-        "log entries from offset {dropped_from_offset} on are gone: they were rotated away before          they were read; begin anew, or read sooner"
+        "log entries from offset {dropped_from_offset} on are gone: they were rotated away before \
+         they were read; begin anew, or read sooner"
     )]
     MissedRotation {
         /// The offset from which on entries are missing.

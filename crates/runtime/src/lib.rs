@@ -8,6 +8,7 @@
 //! leaves for them to read: output ([`logs`]) and measurements ([`metrics`]).
 
 pub mod boot;
+pub mod chain;
 pub mod clock;
 pub mod control;
 pub mod conversation;

@@ -18,6 +18,7 @@ use msb_store::{
 };
 use msb_types::{SandboxConfig, SandboxStatus, StatusEvent};
 
+use crate::chain::chain;
 use crate::control::LaunchError;
 use crate::end::{EndReason, EndRecord, EndSource};
 use crate::rundir::{LockedRunDir, RunDir, RunDirError};
@@ -569,12 +570,7 @@ impl From<RegistryError> for crate::control::HomeError {
             },
             RegistryError::RunDir(_) | RegistryError::Config(_) => Kind::Other,
         };
-        let mut message = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            message.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
+        let message = chain(&error);
         Self { kind, message }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use msb_protocol::{BootRequest, GuestMessage, HostMessage};
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
+use msb_runtime::chain::chain;
 use msb_runtime::conversation::{Conversation, ConversationError};
 use tokio::net::UnixStream;
 
@@ -55,11 +56,5 @@ async fn converse(
 }
 
 fn failure(error: &ConversationError) -> BootError {
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    BootError::new(BootStage::Agent, BootErrorKind::Protocol, message)
+    BootError::new(BootStage::Agent, BootErrorKind::Protocol, chain(error))
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use msb_protocol::{BootRequest, Root};
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
+use msb_runtime::chain::chain;
 use msb_runtime::control::Launch;
 use msb_runtime::rundir::{LockedRunDir, RunDirError};
 use msb_types::{DiskImageFormat, RootfsSource, SandboxConfig, derived_hostname};
@@ -127,11 +128,7 @@ pub(crate) fn rundir_error(error: &RunDirError) -> BootError {
         RunDirError::PathTooLong { .. } => BootErrorKind::Vmm(ErrorKind::Socket),
         _ => BootErrorKind::Host,
     };
-    let mut message = error.to_string();
-    if let Some(source) = std::error::Error::source(error) {
-        message.push_str(&format!(": {source}"));
-    }
-    BootError::new(BootStage::Supervisor, kind, message)
+    BootError::new(BootStage::Supervisor, kind, chain(error))
 }
 
 fn open(path: &Path, write: bool, kind: ErrorKind, what: &str) -> Result<File, BootError> {

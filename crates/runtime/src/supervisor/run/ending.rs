@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
+use msb_runtime::chain::chain;
 use msb_runtime::control::{LaunchError, Notice};
 use msb_runtime::end::{EndReason, EndRecord, EndSource};
 use msb_runtime::logs::STOPPED;
@@ -15,7 +16,7 @@ use msb_vmapi::{CrashCause, Outcome};
 use tokio::time::Instant;
 
 use super::super::clients::CREATOR;
-use super::{AGENT_GRACE, Client, Run, chain};
+use super::{AGENT_GRACE, Client, Run};
 
 /// What a stop is given that has no time of its own, or nobody who waits for it.
 pub(super) const DEFAULT_STOP: Duration = Duration::from_secs(10);

@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use msb_protocol::{MONITOR_PORT, Ready, SUPERVISOR_PORT};
 use msb_runtime::boot::{BootError, BootErrorKind, BootMarks, BootStage, BootTimings};
+use msb_runtime::chain::chain;
 use msb_runtime::clock::monotonic_ns;
 use msb_runtime::control::{Launch, Notice, Refusal};
 use msb_runtime::conversation::Speaker;
@@ -567,15 +568,4 @@ async fn next(tick: &mut Option<Interval>) {
         }
         None => std::future::pending().await,
     }
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
