@@ -21,7 +21,6 @@ pub struct SandboxBuilder {
     config: SandboxConfig,
     image: Option<RootfsSource>,
     detached: bool,
-    error: Option<String>,
 }
 
 impl SandboxBuilder {
@@ -34,7 +33,6 @@ impl SandboxBuilder {
             },
             image: None,
             detached: false,
-            error: None,
         }
     }
 
@@ -171,18 +169,16 @@ impl SandboxBuilder {
         self
     }
 
-    /// How often metrics are sampled; every second when not set.
+    /// How often metrics are sampled; every second when not set, and not at all when zero.
     #[must_use]
     pub fn metrics_sample_interval(mut self, interval: Duration) -> Self {
-        let ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
-        match NonZeroU64::new(ms) {
-            Some(ms) => self.config.runtime.metrics_sample_interval_ms = Some(ms),
-            None => {
-                let error = "metrics cannot be sampled more often than every millisecond; \
-                             disable_metrics_sample() turns them off";
-                self.error.get_or_insert(error.to_owned());
-            }
-        }
+        let ms = match u64::try_from(interval.as_millis()).unwrap_or(u64::MAX) {
+            // Less than a millisecond is no reason for none.
+            0 if !interval.is_zero() => 1,
+            ms => ms,
+        };
+        self.config.runtime.metrics_sample_interval_ms = NonZeroU64::new(ms);
+        self.config.runtime.disable_metrics_sample = ms == 0;
         self
     }
 
@@ -232,9 +228,6 @@ impl SandboxBuilder {
 
     /// The configuration, or what is wrong with it.
     pub async fn build(self) -> MicrosandboxResult<SandboxConfig> {
-        if let Some(error) = self.error {
-            return Err(invalid(error));
-        }
         let image = self.image.ok_or_else(|| {
             invalid("no image was given; name one with image(\"/path/to/disk.ext4\")")
         })?;
@@ -267,7 +260,6 @@ impl From<SandboxConfig> for SandboxBuilder {
             image: Some(config.image.clone()),
             config,
             detached: false,
-            error: None,
         }
     }
 }
@@ -351,4 +343,81 @@ pub(crate) fn check(config: &SandboxConfig) -> MicrosandboxResult<()> {
 
 fn invalid(message: impl Into<String>) -> MicrosandboxError {
     MicrosandboxError::InvalidConfig(message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(
+        describe: impl FnOnce(SandboxBuilder) -> SandboxBuilder,
+    ) -> MicrosandboxResult<SandboxConfig> {
+        let builder = describe(SandboxBuilder::new("web").image("/disk.ext4"));
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.unwrap().block_on(builder.build())
+    }
+
+    #[test]
+    fn an_interval_of_nothing_turns_metrics_off() {
+        let interval = |interval: Duration| {
+            let config = built(|builder| builder.metrics_sample_interval(interval)).unwrap();
+            config.runtime.metrics_interval()
+        };
+        assert_eq!(interval(Duration::ZERO), None);
+        let ms = Duration::from_millis(1);
+        assert_eq!(interval(Duration::from_micros(3)), Some(ms));
+        assert_eq!(interval(ms * 250), Some(ms * 250));
+        let default = built(|builder| builder).unwrap().runtime.metrics_interval();
+        assert_eq!(default, Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_reason() {
+        use RlimitResource::Nofile;
+        type Describe = fn(SandboxBuilder) -> SandboxBuilder;
+        let wrong: [(Describe, &str); 6] = [
+            (|builder| builder.max_duration(0), "max_duration is 0"),
+            (|builder| builder.idle_timeout(0), "idle_timeout is 0"),
+            (|builder| builder.label("sandbox.x", "1"), "reserved"),
+            (|builder| builder.label("", "1"), "1 to 128 bytes"),
+            (
+                |builder| builder.rlimit_range(Nofile, 2, 1),
+                "above its hard limit",
+            ),
+            (|builder| builder.env("MSB_X", "1"), "reserved"),
+        ];
+        for (describe, why) in wrong {
+            match built(describe) {
+                Err(MicrosandboxError::InvalidConfig(text)) => {
+                    assert!(text.contains(why), "{text}")
+                }
+                other => panic!("{why}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_configuration_survives_being_stored() {
+        let config = built(|builder| {
+            builder
+                .label("team", "blue")
+                .ephemeral(true)
+                .max_duration(60)
+                .rlimit(RlimitResource::Core, 0)
+                .replace()
+        })
+        .unwrap();
+        let json = serde_json::to_string(&config).unwrap();
+        let stored: SandboxConfig = serde_json::from_str(&json).unwrap();
+        // To be a replacement is a matter of one creation.
+        assert!(config.replace_existing && !stored.replace_existing);
+        let again = SandboxConfig {
+            replace_existing: true,
+            ..stored
+        };
+        assert_eq!(again, config);
+        assert!(serde_json::from_str::<SandboxConfig>("{\"name\": \"web\"}").is_err());
+        let unknown = json.replacen('{', "{\"surprise\": 1, ", 1);
+        assert!(serde_json::from_str::<SandboxConfig>(&unknown).is_err());
+    }
 }
