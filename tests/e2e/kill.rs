@@ -20,7 +20,8 @@ enum Target {
     Vmm,
 }
 
-async fn round(fixture: &Fixture, target: Target, after: Duration) -> Result<()> {
+/// One kill. Whether there was a supervisor by then.
+async fn round(fixture: &Fixture, target: Target, after: Duration) -> Result<bool> {
     let mut owner = Command::new(env!("CARGO_BIN_EXE_msb-test-owner"))
         .arg("victim")
         .arg(fixture.disk()?)
@@ -40,7 +41,8 @@ async fn round(fixture: &Fixture, target: Target, after: Duration) -> Result<()>
     // Too early for a supervisor or a VMM: then the program it is.
     host::kill(hit.unwrap_or(pid));
     within(owner.wait()).await?;
-    host::nothing_left().await
+    host::nothing_left().await?;
+    Ok(supervisor.is_some())
 }
 
 /// Kills until the limit is reached; then a sandbox must start.
@@ -49,16 +51,19 @@ async fn kill_until(limit: Limit) -> Result<()> {
     println!("MSB_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let fixture = Fixture::new()?;
-    let mut rounds = 0;
+    let (mut rounds, mut hits) = (0, 0);
     while !limit.is_reached(rounds) {
         let target = [Target::Program, Target::Supervisor, Target::Vmm][random.usize(..3)];
         let after = LATEST.mul_f64(random.f64());
-        round(&fixture, target, after)
+        let hit = round(&fixture, target, after)
             .await
             .with_context(|| format!("round {rounds}: {target:?} after {after:?}"))?;
         rounds += 1;
+        hits += u64::from(hit);
     }
-    println!("{rounds} rounds");
+    println!("{rounds} rounds, {hits} of a sandbox that had a supervisor");
+    // Else it was not sandboxes that were killed.
+    assert!(hits >= rounds / 4, "{hits} of {rounds}");
     let fresh = Fixture::new()?;
     let sandbox = fresh.sandbox("victim").await?;
     assert!(

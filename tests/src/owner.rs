@@ -16,6 +16,8 @@ async fn main() -> Result<()> {
     let sandbox = Sandbox::builder(name)
         .image(disk)
         .memory(64u32)
+        // Its name is free again however it ends.
+        .ephemeral(true)
         .create()
         .await?;
     writeln!(std::io::stdout(), "up")?;
