@@ -139,6 +139,7 @@ async fn a_supervisors_number_that_went_to_a_stranger_is_never_signalled() -> Re
     let mut owner = tokio::process::Command::new(env!("CARGO_BIN_EXE_msb-test-owner"))
         .arg("stranger")
         .arg(fixture.disk()?)
+        .arg("kept")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .kill_on_drop(true)

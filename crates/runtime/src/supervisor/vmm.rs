@@ -161,10 +161,17 @@ impl VmmSocket {
 
 async fn listen(socket: std::sync::Arc<VmmSocket>, events: Events) {
     let mut buffer = vec![0; MAX_DATAGRAM];
+    let mut reset = false;
     loop {
         let event = match socket.receive(&mut buffer).await {
             Ok(Some((message, descriptors))) => Event::Vmm(message, descriptors),
             Ok(None) => Event::VmmHungUp,
+            // It went with a request of ours unread. The kernel says that once, before the last
+            // words that it did send.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset && !reset => {
+                reset = true;
+                continue;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the VMM's control socket failed");
                 Event::VmmHungUp
@@ -187,4 +194,41 @@ async fn wait(mut child: Child, killed: oneshot::Receiver<()>, events: Events) {
         },
     };
     let _ = events.send(Event::VmmExited(status)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use msb_vmapi::{Event as VmmEvent, Outcome};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// A VMM may end while a request is on its way: what it said before is heard all the same.
+    #[tokio::test]
+    async fn last_words_are_heard_though_a_request_was_not() {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        rustix::io::ioctl_fionbio(&ours, true).unwrap();
+        let ours = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours)).unwrap();
+        let socket = std::sync::Arc::new(VmmSocket(ours));
+        socket.send(b"{}", &[]).await.unwrap();
+        let last = FromVmm::Event(VmmEvent::Ended(Outcome::PowerOff));
+        let word = serde_json::to_vec(&last).unwrap();
+        rustix::net::send(&theirs, &word, SendFlags::empty()).unwrap();
+        drop(theirs);
+
+        let (events, mut heard) = mpsc::channel(4);
+        listen(socket, events).await;
+        let first = heard.recv().await;
+        assert!(
+            matches!(&first, Some(Event::Vmm(message, _)) if *message == last),
+            "{first:?}"
+        );
+        assert!(matches!(heard.recv().await, Some(Event::VmmHungUp)));
+    }
 }

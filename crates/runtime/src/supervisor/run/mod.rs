@@ -157,7 +157,6 @@ impl Run {
         clients::accept(control, sender.clone());
         let recorder = Recorder::start(owned, run.clone(), sender.clone())
             .map_err(|error| host_error(BootStage::Supervisor, "cannot start a thread", &error))?;
-        let interval = config.runtime.metrics_interval();
         let memory = u64::from(config.resources.memory_mib) << 20;
         let deadline = Instant::now() + Duration::from_millis(launch.boot_timeout_ms);
         Ok(Self {
@@ -165,7 +164,7 @@ impl Run {
             idle_timeout: config.lifecycle.idle_timeout_secs.map(Duration::from_secs),
             sampler: Sampler::new(parts.page, parts.vmm.pid(), memory),
             idle_tick: None,
-            tick: interval.map(ticks),
+            tick: None,
             launch,
             config,
             file: run,
@@ -429,6 +428,7 @@ impl Run {
             .max_duration_secs
             .and_then(|secs| Instant::now().checked_add(Duration::from_secs(secs)));
         self.idle_tick = self.idle_timeout.map(|_| ticks(IDLE_TICK));
+        self.tick = self.config.runtime.metrics_interval().map(ticks);
         self.sampler.touch();
         self.logger.say(STARTED);
     }
