@@ -12,7 +12,7 @@ use super::{removed, stop, until};
 /// How long a file of the log may be.
 const FILE: u64 = 10 * 1024 * 1024;
 
-/// `cargo xtask soak life::rotation`; the log's own tests rotate small files.
+/// `cargo xtask soak life::rotation::the_newest_is_kept_and_what_is_gone_is_said`; the log's own tests rotate small files.
 #[tokio::test]
 #[ignore = "writes some hundred MiB"]
 async fn the_newest_is_kept_and_what_is_gone_is_said() -> Result<()> {
