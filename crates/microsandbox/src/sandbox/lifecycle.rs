@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::backend::{SandboxBackend, SandboxRequest};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
@@ -36,18 +36,13 @@ pub(crate) async fn stop(
     if limit.is_zero() {
         return kill(sandboxes, name, KILL_TIMEOUT).await;
     }
-    let deadline = Instant::now().checked_add(limit.saturating_add(OBSERVE_TIMEOUT));
     let asked = sandboxes.request(name, SandboxRequest::Stop(limit));
     let graceful = async {
         gone(asked.await)?;
         // The supervisor kills by itself when the guest takes longer.
         gone(sandboxes.wait_until_stopped(name).await.map(drop))
     };
-    let stopped = match deadline {
-        Some(deadline) => timeout_at(deadline, graceful).await,
-        None => Ok(graceful.await),
-    };
-    match stopped {
+    match timeout(limit.saturating_add(OBSERVE_TIMEOUT), graceful).await {
         Ok(stopped) => stopped,
         Err(_) => {
             tracing::warn!(
@@ -68,7 +63,7 @@ pub(crate) async fn kill(
     if !sandboxes.get(name).await?.status.is_active() {
         return Ok(());
     }
-    let deadline = Instant::now().checked_add(limit);
+    let began = Instant::now();
     match timeout(ACKNOWLEDGE, sandboxes.request(name, SandboxRequest::Kill)).await {
         Ok(asked) => gone(asked)?,
         Err(_) => {
@@ -79,12 +74,8 @@ pub(crate) async fn kill(
             sandboxes.force_kill(name).await?;
         }
     }
-    let stopping = sandboxes.wait_until_stopped(name);
-    let stopped = match deadline {
-        Some(deadline) => timeout_at(deadline, stopping).await,
-        None => Ok(stopping.await),
-    };
-    match stopped {
+    let left = limit.saturating_sub(began.elapsed());
+    match timeout(left, sandboxes.wait_until_stopped(name)).await {
         Ok(stopped) => gone(stopped.map(drop)),
         Err(_) => Err(MicrosandboxError::Runtime(format!(
             "timed out observing stopped state of sandbox {name:?} after {limit:?}"
