@@ -6,7 +6,6 @@
 
 #[path = "../../crates/microsandbox/examples/demo/busybox.rs"]
 mod busybox;
-pub mod emulated;
 pub mod host;
 pub mod soak;
 pub mod truth;

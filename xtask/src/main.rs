@@ -86,6 +86,8 @@ enum Task {
     BenchLifecycle(bench::lifecycle::Inside),
     #[command(hide = true)]
     RunSuite {
+        #[arg(long)]
+        part: test::suite::Part,
         #[arg(required = true)]
         binaries: Vec<PathBuf>,
         #[arg(last = true)]
@@ -126,6 +128,10 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fuzz(options) => fuzz::main(&options),
         Task::Install(options) => install::main(&options).map(|()| ExitCode::SUCCESS),
         Task::KvmRunner => kvm::runner::main().map(|()| ExitCode::SUCCESS),
-        Task::RunSuite { binaries, names } => test::suite::main(&binaries, &names),
+        Task::RunSuite {
+            part,
+            binaries,
+            names,
+        } => test::suite::main(part, &binaries, &names),
     }
 }

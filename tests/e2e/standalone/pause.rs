@@ -6,7 +6,6 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
-use msb_tests::emulated::many_cpus;
 use msb_tests::{Fixture, PATIENCE, within};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, connect, recv, send, socket,
@@ -307,10 +306,6 @@ async fn twenty_pauses_under_disk_io_harm_no_byte() -> Result<()> {
 
 #[tokio::test]
 async fn eight_busy_cpus() -> Result<()> {
-    many_cpus(pause_eight_busy_cpus).await
-}
-
-async fn pause_eight_busy_cpus() -> Result<()> {
     let fixture = Fixture::new()?;
     let script = "for i in 1 2 3 4 5 6 7 8; do while :; do :; done & done
         echo up; while :; do echo tick; sleep 0.01; done";

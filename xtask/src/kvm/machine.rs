@@ -57,7 +57,7 @@ impl Machine {
         let image = Image::build()?;
         let memory = match options.memory {
             Some(mib) => mib,
-            None => DEFAULT_MEMORY_MIB.min(available_mib()? * 2 / 3),
+            None => default_memory_mib(1)?,
         };
 
         let (log, log_writer) = std::io::pipe().context("cannot make a pipe")?;
@@ -253,6 +253,12 @@ fn initramfs_with_runner(base: &Path) -> Result<File> {
 
 fn fd_path(fd: &impl AsRawFd) -> String {
     format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// The memory of each of so many machines, in MiB.
+pub(super) fn default_memory_mib(machines: usize) -> Result<u64> {
+    let machines = u64::try_from(machines).unwrap_or(u64::MAX).max(1);
+    Ok(DEFAULT_MEMORY_MIB.min(available_mib()? * 2 / 3 / machines))
 }
 
 /// Memory that the host can give, in MiB.

@@ -28,6 +28,7 @@ use clap::Args;
 
 pub(crate) use frame::Call;
 pub(crate) use machine::find_virtiofsd;
+pub(crate) use session::Streams;
 
 /// Options of `kvm`.
 #[derive(Debug, Clone, Args)]
@@ -39,8 +40,9 @@ pub(crate) struct Options {
     /// Memory of the nested machine, in MiB [default: 8192, or two thirds of what the host has free]
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(512..=1 << 20))]
     memory: Option<u64>,
-    /// Processors of the nested machine
-    #[arg(long, value_name = "N", default_value_t = 2,
+    /// Processors of the nested machine (guests in one with several may die at random: see
+    /// docs/hacking.md)
+    #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: u32,
     /// Use the nested machine even where the host's own KVM is good
@@ -60,7 +62,7 @@ impl Default for Options {
         Self {
             timeout: 3600,
             memory: None,
-            cpus: 2,
+            cpus: 1,
             nested: false,
             console: false,
             counted: false,
@@ -83,6 +85,15 @@ impl Options {
             counted,
             ..Self::default()
         }
+    }
+
+    /// One of several machines that share the host.
+    pub(crate) fn one_of(self, machines: usize) -> Result<Self> {
+        let memory = machine::default_memory_mib(machines)?;
+        Ok(Self {
+            memory: Some(memory),
+            ..self
+        })
     }
 
     fn timeout(&self) -> Duration {
@@ -158,11 +169,21 @@ pub(crate) fn main(options: &Options, argv: Vec<OsString>) -> Result<ExitCode> {
 
 /// Runs a command where KVM is real.
 pub(crate) fn run(options: &Options, call: Call) -> Result<Outcome> {
-    if !options.nested && probe::probe().is_good() {
+    if is_direct(options) {
         direct::run(&call, options.timeout())
     } else {
-        session::run(options, call)
+        session::run(options, call, Streams::inherited()?)
     }
+}
+
+/// Whether commands run on the host itself, by its own KVM.
+pub(crate) fn is_direct(options: &Options) -> bool {
+    !options.nested && probe::probe().is_good()
+}
+
+/// Runs a command in a nested machine of its own, its streams led elsewhere.
+pub(crate) fn run_nested(options: &Options, call: Call, streams: Streams) -> Result<Outcome> {
+    session::run(options, call, streams)
 }
 
 impl Call {
@@ -198,7 +219,7 @@ impl Call {
 
 /// Where a command that runs there finds this very program.
 pub(crate) fn own_program(options: &Options) -> Result<std::path::PathBuf> {
-    if !options.nested && probe::probe().is_good() {
+    if is_direct(options) {
         std::env::current_exe().context("cannot find our own program")
     } else {
         Ok(std::path::PathBuf::from(runner::OWN_PROGRAM))

@@ -27,19 +27,22 @@ enum Event {
 }
 
 /// Runs the command in a nested machine.
-pub(super) fn run(options: &Options, mut call: Call) -> Result<Outcome> {
+pub(super) fn run(options: &Options, mut call: Call, streams: Streams) -> Result<Outcome> {
     let deadline = Instant::now() + options.timeout();
     if !call.env.iter().any(|(name, _)| name == "MSB_HOME") {
         call.set("MSB_HOME", MSB_HOME);
     }
-    // Tests make allowance for what the emulator gets wrong (tests/src/emulated.rs).
-    call.set("MSB_TEST_EMULATED", "1");
     let (events, receiver) = mpsc::sync_channel(16);
     signals::forward(events.clone(), Event::Signal)?;
 
     let (machine, stream) = Machine::start(options)?;
     let link = Link::new(&stream)?;
-    read_frames(stream, link.clone(), events)?;
+    let Streams {
+        mut stdin,
+        stdout,
+        stderr,
+    } = streams;
+    read_frames(stream, link.clone(), events, stdout, stderr);
 
     let mut started = false;
     loop {
@@ -49,7 +52,7 @@ pub(super) fn run(options: &Options, mut call: Call) -> Result<Outcome> {
                 link.send(&Frame::Start(call.clone()))
                     .context("cannot hand over the command")?;
                 started = true;
-                send_stdin(link.clone())?;
+                send_stdin(link.clone(), stdin.take());
             }
             Ok(Event::Signal(signal)) if started => {
                 // A machine that is gone shows in the reader as well.
@@ -114,10 +117,13 @@ impl Link {
     }
 }
 
-/// Carries our standard input into the machine, no faster than the command takes it.
-fn send_stdin(link: Link) -> Result<()> {
-    let mut stdin = unbuffered(io::stdin().as_fd())?;
+/// Carries standard input into the machine, no faster than the command takes it.
+fn send_stdin(link: Link, stdin: Option<File>) {
     thread::spawn(move || {
+        let Some(mut stdin) = stdin else {
+            let _ = link.send(&Frame::Stdin(Vec::new()));
+            return;
+        };
         let mut buffer = vec![0; CHUNK];
         loop {
             let allowed = link.allowance();
@@ -133,13 +139,18 @@ fn send_stdin(link: Link) -> Result<()> {
             }
         }
     });
-    Ok(())
 }
 
-/// Carries the command's output to ours, and tells what else the runner says.
-fn read_frames(mut stream: UnixStream, link: Link, events: SyncSender<Event>) -> Result<()> {
-    let mut stdout = Sink::new(unbuffered(io::stdout().as_fd())?, Stream::Out);
-    let mut stderr = Sink::new(unbuffered(io::stderr().as_fd())?, Stream::Err);
+/// Carries the command's output out, and tells what else the runner says.
+fn read_frames(
+    mut stream: UnixStream,
+    link: Link,
+    events: SyncSender<Event>,
+    stdout: File,
+    stderr: File,
+) {
+    let mut stdout = Sink::new(stdout, Stream::Out);
+    let mut stderr = Sink::new(stderr, Stream::Err);
     thread::spawn(move || {
         let last = loop {
             match Frame::read_from(&mut stream) {
@@ -169,12 +180,13 @@ fn read_frames(mut stream: UnixStream, link: Link, events: SyncSender<Event>) ->
                 Err(error) => break Event::Lost(Some(error)),
             }
         };
+        // The streams end before the outcome is known: whoever reads them has it all by then.
+        drop((stdout, stderr));
         let _ = events.send(last);
     });
-    Ok(())
 }
 
-/// One of our output streams. When its reader is gone, so is the command's.
+/// One of the output streams. When its reader is gone, so is the command's.
 struct Sink {
     file: Option<File>,
     stream: Stream,
@@ -195,6 +207,26 @@ impl Sink {
             self.file = None;
             let _ = link.send(&Frame::Closed(self.stream));
         }
+    }
+}
+
+/// Where the command's streams lead on our side.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    /// Nothing is an empty one.
+    pub(crate) stdin: Option<File>,
+    pub(crate) stdout: File,
+    pub(crate) stderr: File,
+}
+
+impl Streams {
+    /// Our own.
+    pub(super) fn inherited() -> Result<Self> {
+        Ok(Self {
+            stdin: Some(unbuffered(io::stdin().as_fd())?),
+            stdout: unbuffered(io::stdout().as_fd())?,
+            stderr: unbuffered(io::stderr().as_fd())?,
+        })
     }
 }
 

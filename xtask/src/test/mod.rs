@@ -1,21 +1,18 @@
 //! `cargo xtask test`: everything that must hold, from formatting to sandboxes on real KVM.
 //!
-//! The first part needs no KVM. The second boots the nested machine once (where the host has no KVM
-//! of its own) and runs every end-to-end test binary in it.
+//! The first part needs no KVM. The second is the end-to-end tests: on the host itself where it has
+//! KVM, elsewhere in nested machines side by side (`machines`).
 
 mod checks;
+mod machines;
 pub(crate) mod suite;
 
-use std::ffi::OsString;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
-use crate::cargo::{self, Executable};
-use crate::kvm::{self, Call, Outcome};
-use crate::product::Product;
 use crate::{paths, setup};
 
 /// Options of `test`. Without any, everything runs.
@@ -47,7 +44,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     if options.unit {
         return Ok(ExitCode::SUCCESS);
     }
-    end_to_end(&options.names, Duration::from_secs(options.timeout))
+    machines::run(&options.names, Duration::from_secs(options.timeout))
 }
 
 /// Unit and property tests of everything but the end-to-end package.
@@ -68,44 +65,4 @@ fn unit(names: &[String]) -> Result<()> {
         crate::proc::run(cargo(&["test"]).args(packages).arg("--").args(names))?;
     }
     Ok(())
-}
-
-/// The end-to-end tests, in one machine.
-fn end_to_end(names: &[String], timeout: Duration) -> Result<ExitCode> {
-    let product = Product::build()?;
-    let tests = cargo::end_to_end_tests()?;
-
-    let options = kvm::Options::with_timeout(timeout);
-    let mut call = Call::here(suite_command(&options, &tests, names)?)?;
-    call.cwd = paths::workspace().join("tests").into_os_string();
-    product.show_to(&mut call)?;
-    let outcome = match kvm::run(&options, call.clone()) {
-        Err(error) if kvm::is_machine_crash(&error) => {
-            // The emulator's fault, not the code's: see kvm/steady.rs. Said aloud, tried once more.
-            eprintln!("xtask test: the nested machine's own kernel crashed; once more\n{error:#}");
-            kvm::run(&options, call)
-        }
-        other => other,
-    }
-    .context("the end-to-end tests could not run")?;
-    if let Outcome::TimedOut(_) = outcome {
-        eprintln!("xtask test: the end-to-end tests took too long");
-    }
-    Ok(outcome.into_exit_code())
-}
-
-/// Ourselves again, inside: `run-suite BINARY... -- NAME...`.
-fn suite_command(
-    options: &kvm::Options,
-    tests: &[Executable],
-    names: &[String],
-) -> Result<Vec<OsString>> {
-    let mut argv = vec![
-        kvm::own_program(options)?.into_os_string(),
-        "run-suite".into(),
-    ];
-    argv.extend(tests.iter().map(|test| test.path.clone().into_os_string()));
-    argv.push("--".into());
-    argv.extend(names.iter().map(OsString::from));
-    Ok(argv)
 }
