@@ -242,14 +242,19 @@ impl LockedRunDir {
         self.lock.try_clone()
     }
 
-    /// Removes what a run before this one left behind.
+    /// Removes all that a run before this one left behind, whatever it is: a supervisor can be killed
+    /// between making a file under a passing name and giving it its own.
     pub fn clear(&self) -> io::Result<()> {
-        for path in [
-            self.dir.control_socket(),
-            self.dir.vsock_socket(),
-            self.dir.metrics(),
-        ] {
-            remove_if_there(&path)?;
+        let lock = self.dir.lock_path();
+        let entries = match fs::read_dir(&self.dir.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if path != lock {
+                remove_if_there(&path)?;
+            }
         }
         Ok(())
     }
@@ -368,6 +373,23 @@ mod tests {
         assert!(!dead.path().exists());
         assert!(alive.path().exists());
         drop(held);
+    }
+
+    #[test]
+    fn what_a_killed_owner_had_only_begun_goes_too() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = RunDir::of(home.path(), "web");
+        drop(dir.lock().unwrap());
+        fs::write(dir.path().join("metrics.new"), "half").unwrap();
+        let locked = dir.lock().unwrap();
+        locked.clear().unwrap();
+        let left = fs::read_dir(dir.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["lock"]);
+        fs::write(dir.path().join("metrics.new"), "half").unwrap();
+        drop(locked);
+        assert!(dir.remove_if_free());
+        assert!(!dir.path().exists());
     }
 
     #[test]
