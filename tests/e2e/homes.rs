@@ -122,6 +122,37 @@ async fn a_home_whose_catalog_is_damaged_says_so_and_is_made_anew() -> Result<()
 }
 
 #[tokio::test]
+async fn a_home_of_a_newer_release_is_left_as_it_is() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let home = fixture.path().join("home");
+    drop(LocalBackend::builder().home(&home).build().await?);
+    // As a newer release would have left it.
+    let catalog = redb::Builder::new()
+        .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
+        .create(home.join("db/catalog.redb"))?;
+    let newer = catalog.begin_write()?;
+    newer
+        .open_table(redb::TableDefinition::<&str, u64>::new("meta"))?
+        .insert("schema_version", 1_000)?;
+    newer.commit()?;
+    drop(catalog);
+
+    let before = fs::read(home.join("db/catalog.redb"))?;
+    assert_eq!(kind(create(&home, &fixture).await), HomeErrorKind::Newer);
+    let listed = with_backend(Arc::new(backend(&home)), Sandbox::list()).await;
+    match listed {
+        Err(MicrosandboxError::Database(error)) => {
+            assert_eq!(error.kind, HomeErrorKind::Newer);
+            assert!(error.to_string().contains("upgrade"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let after = fs::read(home.join("db/catalog.redb"))?;
+    assert!(before == after, "the catalog was changed");
+    host::nothing_left().await
+}
+
+#[tokio::test]
 async fn a_home_too_deep_for_sockets() -> Result<()> {
     let fixture = Fixture::new()?;
     let home = fixture.path().join("x".repeat(100));

@@ -15,6 +15,7 @@ mod life;
 mod life_kill;
 mod life_many;
 mod life_pid;
+mod ordinary_user;
 mod refused;
 mod standalone;
 mod streams;
