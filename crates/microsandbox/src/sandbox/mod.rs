@@ -10,6 +10,7 @@ mod init;
 mod lifecycle;
 pub mod metrics;
 mod mount;
+mod named_volume;
 mod patch;
 mod pull;
 mod registry;
@@ -22,13 +23,14 @@ pub use handle::SandboxHandle;
 pub use image::{ImageBuilder, IntoImage};
 pub use init::InitOptionsBuilder;
 pub use metrics::SandboxMetrics;
-pub use mount::{MountBuilder, NamedVolumeBuilder};
+pub use mount::MountBuilder;
 pub use msb_types::{
     DiskImageFormat, EnvVar, HandoffInit, HostPermissions, LifecycleOptions, LogLevel,
     MountOptions, MountSource, NamedVolume, NamedVolumeMode, NetworkSpec, Patch, PullPolicy,
     RegistryAuth, ResourceLimit, Resources, RootfsSource, RuntimeOptions, SandboxConfig,
     SandboxStatus, SecurityProfile, StatVirtualization, VolumeKind, VolumeMount,
 };
+pub use named_volume::NamedVolumeBuilder;
 pub use patch::PatchBuilder;
 pub use pull::{PullProgress, PullProgressHandle};
 pub use registry::RegistryConfigBuilder;
