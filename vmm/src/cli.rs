@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::blueprint::DEFAULT_COMMAND_LINE;
 use clap::{Parser, ValueEnum};
 use msb_vmapi::{ConsoleTarget, DiskConfig, MemorySize, Source, VmConfig, VsockConfig};
 
@@ -59,9 +60,8 @@ pub struct Cli {
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
 
-    /// Kernel command line, instead of the default one: the console, and
-    /// "reboot=k panic=-1 quiet loglevel=3 tsc=reliable"
-    #[arg(long, value_name = "TEXT")]
+    /// Kernel command line, instead of the default one
+    #[arg(long, value_name = "TEXT", long_help = default_command_line())]
     cmdline: Option<String>,
 
     /// Number of vCPUs [default: 1]
@@ -269,6 +269,13 @@ fn parse_disk(text: &str) -> Result<DiskConfig, String> {
         read_only,
         id,
     })
+}
+
+/// What `--help` says of the kernel's command line.
+fn default_command_line() -> String {
+    format!(
+        "Kernel command line, instead of the default one: the console, and \"{DEFAULT_COMMAND_LINE}\""
+    )
 }
 
 #[cfg(test)]

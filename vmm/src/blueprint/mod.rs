@@ -31,8 +31,10 @@ use files::Files;
 pub use sockets::SocketFile;
 
 /// What a kernel is told when nobody says otherwise, beside its console: how to end, to say only what
-/// matters (each line costs time at boot), and that the clock need not be watched.
-pub const DEFAULT_COMMAND_LINE: &str = "reboot=k panic=-1 quiet loglevel=3 tsc=reliable";
+/// matters (each line costs time at boot), that the clock need not be watched, and not to wake up
+/// twice a second to see whether memory is in pieces, nor once to add up statistics.
+pub const DEFAULT_COMMAND_LINE: &str = "reboot=k panic=-1 quiet loglevel=3 tsc=reliable \
+    sysctl.vm.compaction_proactiveness=0 sysctl.vm.stat_interval=60";
 
 /// Slots that devices of every machine have: console and rng.
 const FIXED_DEVICES: usize = 2;

@@ -14,6 +14,7 @@ mod monitor;
 mod recorder;
 mod run;
 mod sampler;
+mod ticker;
 mod vmm;
 
 use std::process::ExitCode;

@@ -36,7 +36,7 @@ use msb_vmapi::{Event as VmmEvent, FromVmm, Reply, Request as VmmRequest};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio::time::Instant;
 
 use self::ending::Verdict;
 use self::requests::VmmAsk;
@@ -47,6 +47,7 @@ use super::launch::{self, Machine};
 use super::logger::Logger;
 use super::recorder::Recorder;
 use super::sampler::Sampler;
+use super::ticker::Ticker;
 use super::vmm::Vmm;
 use super::{Begun, agent, host_error, monitor};
 
@@ -100,9 +101,9 @@ pub(crate) struct Run {
     expiry: Option<Instant>,
     idle_timeout: Option<Duration>,
     /// When it is looked whether anything goes on.
-    idle_tick: Option<Interval>,
+    idle_tick: Option<Ticker>,
     /// When metrics are sampled.
-    tick: Option<Interval>,
+    tick: Option<Ticker>,
     sampler: Sampler,
     vmm_hung_up: bool,
     vmm_times: Option<(u64, u64)>,
@@ -231,11 +232,11 @@ impl Run {
                     self.expired().await;
                     continue;
                 }
-                () = next(&mut self.idle_tick) => {
+                () = next(&self.idle_tick) => {
                     self.look_whether_idle().await;
                     continue;
                 }
-                () = next(&mut self.tick) => {
+                () = next(&self.tick) => {
                     self.ticked().await;
                     continue;
                 }
@@ -427,8 +428,8 @@ impl Run {
         self.expiry = lifecycle
             .max_duration_secs
             .and_then(|secs| Instant::now().checked_add(Duration::from_secs(secs)));
-        self.idle_tick = self.idle_timeout.map(|_| ticks(IDLE_TICK));
-        self.tick = self.config.runtime.metrics_interval().map(ticks);
+        self.idle_tick = self.idle_timeout.and_then(|_| ticks(IDLE_TICK));
+        self.tick = self.config.runtime.metrics_interval().and_then(ticks);
         self.sampler.touch();
         self.logger.say(STARTED);
     }
@@ -538,10 +539,10 @@ impl Parts {
     }
 }
 
-fn ticks(period: Duration) -> Interval {
-    let mut interval = tokio::time::interval(period.max(Duration::from_millis(10)));
-    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    interval
+fn ticks(period: Duration) -> Option<Ticker> {
+    Ticker::new(period)
+        .inspect_err(|error| tracing::warn!(%error, "the host gives no timer"))
+        .ok()
 }
 
 async fn until(instant: Option<Instant>) {
@@ -561,11 +562,10 @@ async fn ended(task: &mut Option<JoinHandle<()>>) {
     }
 }
 
-async fn next(tick: &mut Option<Interval>) {
+async fn next(tick: &Option<Ticker>) {
     match tick {
-        Some(tick) => {
-            tick.tick().await;
-        }
-        None => std::future::pending().await,
+        Some(ticker) if ticker.tick().await.is_ok() => {}
+        // A timer that fails would be ready for ever.
+        _ => std::future::pending().await,
     }
 }
