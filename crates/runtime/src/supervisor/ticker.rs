@@ -74,7 +74,8 @@ mod tests {
         for _ in 0..4 {
             often.tick().await.unwrap();
         }
-        assert!(began.elapsed() >= SHORTEST * 3);
+        // The first may come late, and the second then comes the sooner.
+        assert!(began.elapsed() >= SHORTEST * 2);
     }
 
     #[tokio::test]
