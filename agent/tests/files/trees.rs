@@ -134,7 +134,7 @@ fn parts_that_are_no_tree_leave_nothing() {
                 entry(b"x", FsNode::File),
                 entry(b"x", FsNode::Directory),
             ],
-            K::AlreadyExists,
+            K::ChangedUnderneath,
         ),
         (deep, K::TooDeep),
     ] {

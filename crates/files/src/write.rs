@@ -1,7 +1,8 @@
 //! A tree made of parts.
 //!
 //! The parts may come from somebody hostile. So every name is checked to be one step down, every
-//! file and directory is newly made (a name that is there already is an error, never opened),
+//! file and directory is newly made (a name that came already is an error, never opened; a
+//! directory whose files are renamed while it is read may have one twice),
 //! and each directory is kept open while it is filled, so that nothing is ever looked up
 //! again by a path. Of permissions, those of users, groups and others are taken, and not
 //! set-user-id and the like: a copy must not hand out more than its caller has.
@@ -219,7 +220,16 @@ impl TreeWriter {
         };
         let name = step_name(&entry.name)?;
         let directory = level.directory.as_fd();
-        let at = |errno| fail(errno, &self.place.path.join(shown(&name)));
+        let at = |errno| {
+            let path = self.place.path.join(shown(&name));
+            match errno {
+                Errno::EXIST => FsFailure::new(
+                    FsFailureKind::ChangedUnderneath,
+                    format!("{}: its name came twice", path.display()),
+                ),
+                errno => fail(errno, &path),
+            }
+        };
         match &entry.node {
             FsNode::Directory => {
                 if self.levels.len() >= MAX_TREE_DEPTH {

@@ -104,7 +104,7 @@ fn a_name_that_is_taken_is_never_opened() {
             entry(b"y", FsNode::File),
         ];
         let failure = write(&dir.path().join("copy"), parts).unwrap_err();
-        assert_eq!(failure.kind, FsFailureKind::AlreadyExists);
+        assert_eq!(failure.kind, FsFailureKind::ChangedUnderneath);
     }
     assert!(names(&outside).is_empty());
     assert_eq!(names(dir.path()), ["outside"]);

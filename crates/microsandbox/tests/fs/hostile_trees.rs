@@ -81,7 +81,7 @@ async fn a_link_is_not_walked_through() {
         .await;
         assert!(matches!(
             result,
-            Err(MicrosandboxError::SandboxFsOps(error)) if error.kind == FsErrorKind::AlreadyExists
+            Err(MicrosandboxError::SandboxFsOps(error)) if error.kind == FsErrorKind::ChangedUnderneath
         ));
         assert_eq!(room(&guest), 0);
     }
