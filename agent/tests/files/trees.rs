@@ -169,6 +169,20 @@ fn a_host_that_leaves_in_the_middle_leaves_nothing() {
 }
 
 #[test]
+fn work_that_has_nothing_to_say_shows_that_it_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut call = Call::open(FsRequest::Import {
+        path: at(dir.path().join("tree")),
+    });
+    assert_eq!(call.answer(), FsAnswer::Opened);
+    call.part(entry(b"", FsNode::Directory));
+    assert!(matches!(call.answer(), FsAnswer::Consumed(_)));
+    assert_eq!(call.answer(), FsAnswer::Working);
+    call.part(FsPart::Leave);
+    assert_eq!(call.finish(), FsAnswer::Done);
+}
+
+#[test]
 fn only_files_and_directories_are_exported() {
     let kind = |path: &'static [u8]| {
         kind(FsRequest::Export {

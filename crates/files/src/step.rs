@@ -69,7 +69,8 @@ impl Place {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Only found and not read: a directory that one may put something into need not be readable.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::io::retry_on_intr(|| openat(CWD, parent, flags, Mode::empty()));
         Ok(Self {
             parent: opened.map_err(|errno| fail(errno, parent))?,

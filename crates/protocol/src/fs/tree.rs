@@ -33,7 +33,7 @@ pub enum FsAnswer {
     Target(Bytes),
     /// So much more may be sent.
     Consumed(u32),
-    /// It takes a while, and goes on: something was done since the last message.
+    /// It takes a while, and goes on: something was done since this was said last.
     Working,
     /// It is done. The last message.
     Done,
