@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use msb_protocol::{FsFailure, FsFailureKind};
+use msb_protocol::{FsFailure, FsFailureKind, MAX_TREE_DEPTH};
 use rustix::io::Errno;
 
 /// The failure of something done at `path`.
@@ -18,6 +18,17 @@ pub fn fail(errno: Errno, path: &Path) -> FsFailure {
 /// The failure of work whose result nobody waits for any more.
 pub fn cancelled() -> FsFailure {
     FsFailure::new(FsFailureKind::Cancelled, "whoever asked for it is gone")
+}
+
+/// The failure of a tree that is followed no further.
+pub(crate) fn too_deep(path: &Path) -> FsFailure {
+    FsFailure::new(
+        FsFailureKind::TooDeep,
+        format!(
+            "{}: more than {MAX_TREE_DEPTH} directories within one another",
+            path.display()
+        ),
+    )
 }
 
 /// The kind that an error number comes to.

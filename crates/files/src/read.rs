@@ -20,7 +20,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::Result;
 use crate::content::read_content;
-use crate::failure::fail;
+use crate::failure::{fail, too_deep};
 use crate::step::{open_step, shown};
 
 /// Reading, without waiting for whoever has the other end of a pipe.
@@ -155,13 +155,7 @@ impl Walk<'_> {
 
     fn enter(&mut self, name: &CStr, directory: OwnedFd, stat: &Stat) -> Result<()> {
         if self.levels.len() >= MAX_TREE_DEPTH {
-            return Err(FsFailure::new(
-                FsFailureKind::TooDeep,
-                format!(
-                    "{}: more than {MAX_TREE_DEPTH} directories within one another",
-                    self.path.display()
-                ),
-            ));
+            return Err(too_deep(&self.path));
         }
         let level = Dir::new(directory).map_err(|errno| fail(errno, &self.path))?;
         self.levels.push(level);

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat, sta
 use rustix::io::Errno;
 
 use crate::Result;
-use crate::failure::fail;
+use crate::failure::{fail, too_deep};
 use crate::step::{Place, open_step, shown};
 
 /// Whether directories that may not be written to are made writable first.
@@ -102,13 +102,7 @@ impl Removal {
             Err(errno) => return Err(at(errno, &self.path)),
         }
         if self.levels.len() >= MAX_TREE_DEPTH {
-            return Err(FsFailure::new(
-                FsFailureKind::TooDeep,
-                format!(
-                    "{}: more than {MAX_TREE_DEPTH} directories within one another",
-                    self.path.display()
-                ),
-            ));
+            return Err(too_deep(&self.path));
         }
         match open_level(directory, &name, self.force) {
             Ok((_, stat)) if stat.st_dev != self.device => {

@@ -24,7 +24,7 @@ use rustix::fs::{
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use crate::Result;
-use crate::failure::fail;
+use crate::failure::{fail, too_deep};
 use crate::remove::{Force, remove_below};
 use crate::step::{Place, open_step, shown, step_name, timestamps};
 
@@ -233,10 +233,7 @@ impl TreeWriter {
         match &entry.node {
             FsNode::Directory => {
                 if self.levels.len() >= MAX_TREE_DEPTH {
-                    return Err(FsFailure::new(
-                        FsFailureKind::TooDeep,
-                        format!("more than {MAX_TREE_DEPTH} directories within one another"),
-                    ));
+                    return Err(too_deep(&self.place.path));
                 }
                 mkdirat(directory, &*name, Mode::RWXU).map_err(at)?;
                 let directory = open_directory(directory, &name).map_err(at)?;

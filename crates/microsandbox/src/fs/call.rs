@@ -81,14 +81,8 @@ impl Call {
     /// The next answer that is neither credit nor a sign of life. Cancel-safe.
     pub(super) async fn next(&mut self) -> MicrosandboxResult<FsAnswer> {
         loop {
-            let deadline = Instant::now() + self.stall;
-            match self.answer(deadline).await? {
-                FsAnswer::Working => {
-                    let left = self.signs_left.checked_sub(1);
-                    self.signs_left = left.ok_or_else(out_of_turn)?;
-                }
-                FsAnswer::Consumed(cost) => self.widen(cost)?,
-                answer => return Ok(answer),
+            if let Some(answer) = self.hear().await? {
+                return Ok(answer);
             }
         }
     }
@@ -101,16 +95,24 @@ impl Call {
                 self.window = left;
                 return self.send(FsCall::Part(part)).await;
             }
-            let deadline = Instant::now() + self.stall;
-            match self.answer(deadline).await? {
-                FsAnswer::Working => {
-                    let left = self.signs_left.checked_sub(1);
-                    self.signs_left = left.ok_or_else(out_of_turn)?;
-                }
-                FsAnswer::Consumed(cost) => self.widen(cost)?,
-                _ => return Err(out_of_turn()),
+            if self.hear().await?.is_some() {
+                return Err(out_of_turn());
             }
         }
+    }
+
+    /// Takes what comes next; `None` if that was credit or a sign of life.
+    async fn hear(&mut self) -> MicrosandboxResult<Option<FsAnswer>> {
+        let deadline = Instant::now() + self.stall;
+        match self.answer(deadline).await? {
+            FsAnswer::Working => {
+                let left = self.signs_left.checked_sub(1);
+                self.signs_left = left.ok_or_else(out_of_turn)?;
+            }
+            FsAnswer::Consumed(cost) => self.widen(cost)?,
+            answer => return Ok(Some(answer)),
+        }
+        Ok(None)
     }
 
     /// Says that this was all, and waits until it is done.

@@ -49,6 +49,11 @@ async fn each(script: impl Fn(&mut Peer) + Send + Sync + 'static, check: impl Fn
     assert_eq!(guest.names(), ["source"]);
 }
 
+fn out_of_turn(number: usize, error: E) {
+    let typed = matches!(error, E::Protocol(C::OutOfTurn));
+    assert!(typed, "call {number}: {error:?}");
+}
+
 #[tokio::test]
 async fn silence_has_an_end() {
     each(
@@ -121,16 +126,7 @@ async fn a_frame_that_claims_to_be_huge_is_not_waited_for() {
 
 #[tokio::test]
 async fn signs_of_life_are_counted() {
-    each(
-        |peer| while peer.answer(FsAnswer::Working) {},
-        |number, error| {
-            assert!(
-                matches!(error, E::Protocol(C::OutOfTurn)),
-                "call {number}: {error:?}"
-            );
-        },
-    )
-    .await;
+    each(|peer| while peer.answer(FsAnswer::Working) {}, out_of_turn).await;
 }
 
 #[tokio::test]
@@ -158,12 +154,7 @@ async fn what_is_said_of_a_command_has_no_place_here() {
             peer.say(&GuestMessage::Stdout("x".into()));
             peer.until_gone();
         },
-        |number, error| {
-            assert!(
-                matches!(error, E::Protocol(C::OutOfTurn)),
-                "call {number}: {error:?}"
-            );
-        },
+        out_of_turn,
     )
     .await;
 }
