@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::channel::Channel;
 use crate::conversation;
 use crate::exec::{self, Defaults};
+use crate::fs::Files;
 use crate::log;
 use crate::monitor::{self, Monitor};
 use crate::reaper::{self, Reaper};
@@ -33,7 +34,8 @@ pub struct Agent {
     connections: Cell<usize>,
     gate: Cell<Gate>,
     pub(crate) monitor: Rc<Monitor>,
-    /// A session or connection ended.
+    pub(crate) files: Files,
+    /// A session, connection or operation ended, or the gate moved.
     fewer: Notify,
 }
 
@@ -70,6 +72,7 @@ impl Agent {
             connections: Cell::new(0),
             gate: Cell::new(Gate::Open),
             monitor: Rc::new(Monitor::default()),
+            files: Files::default(),
             fewer: Notify::new(),
         });
         let reaping = Rc::clone(&agent);
@@ -120,15 +123,26 @@ impl Agent {
         self.wait_until(|agent| agent.connections.get() == 0).await;
     }
 
-    /// Waits until there is no session.
+    /// Waits until there is no session and no operation on files.
     pub(crate) async fn idle(&self) {
-        self.wait_until(|agent| agent.sessions.borrow().is_empty())
+        self.wait_until(|agent| agent.sessions.borrow().is_empty() && agent.files.idle())
+            .await;
+    }
+
+    /// Waits until the guest ends.
+    pub(crate) async fn closed(&self) {
+        self.wait_until(|agent| agent.gate.get() == Gate::Closed)
             .await;
     }
 
     /// Waits until something ended that held memory and descriptors.
     pub(crate) async fn fewer(&self) {
         self.fewer.notified().await;
+    }
+
+    /// Something ended that is waited for here.
+    pub(crate) fn changed(&self) {
+        self.fewer.notify_waiters();
     }
 
     async fn wait_until(&self, done: impl Fn(&Self) -> bool) {
@@ -141,19 +155,27 @@ impl Agent {
         }
     }
 
+    /// Why nothing more is begun, if it is not.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        let (kind, message) = match self.gate.get() {
+            Gate::Open => return None,
+            Gate::Draining => (
+                RefusalKind::Draining,
+                "the guest finishes what it runs and then shuts down",
+            ),
+            Gate::Closed => (RefusalKind::ShuttingDown, "the guest is shutting down"),
+        };
+        Some(Refusal {
+            kind,
+            message: message.to_owned(),
+        })
+    }
+
     /// Starts a command.
     pub(crate) fn open_session(&self, request: &ExecRequest) -> Result<OpenSession<'_>, NoSession> {
         let refuse = |kind, message: String| Err(NoSession::Refused(Refusal { kind, message }));
-        match self.gate.get() {
-            Gate::Open => {}
-            Gate::Draining => {
-                let message = "the guest finishes what it runs and then shuts down".to_owned();
-                return refuse(RefusalKind::Draining, message);
-            }
-            Gate::Closed => {
-                let message = "the guest is shutting down".to_owned();
-                return refuse(RefusalKind::ShuttingDown, message);
-            }
+        if let Some(refusal) = self.refusal() {
+            return Err(NoSession::Refused(refusal));
         }
         if self.sessions() >= MAX_SESSIONS {
             let message = format!("{MAX_SESSIONS} commands run already; wait for one to end");
@@ -183,6 +205,7 @@ impl Agent {
 
     fn shut(&self, gate: Gate) {
         self.gate.update(|before| before.max(gate));
+        self.fewer.notify_waiters();
     }
 
     /// Nobody waits any longer for what sessions still have to say.

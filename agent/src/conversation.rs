@@ -5,12 +5,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use msb_protocol::{ExecRequest, GuestMessage, HostMessage};
+use msb_protocol::{ExecRequest, FsCall, GuestMessage, HostMessage};
 use tokio::select;
 use tokio::time::timeout;
 
 use crate::agent::{Agent, NoSession};
 use crate::channel::{Channel, ChannelError};
+use crate::fs;
 use crate::session::Session;
 use crate::stream::Stream;
 
@@ -37,8 +38,9 @@ async fn converse(agent: &Agent, channel: &Channel) -> Result<(), ChannelError> 
         Ok(Err(error)) => Err(error),
         Ok(Ok(HostMessage::Ping)) => channel.send(&GuestMessage::Pong).await,
         Ok(Ok(HostMessage::Exec(request))) => command(agent, channel, request).await,
+        Ok(Ok(HostMessage::Fs(FsCall::Open(request)))) => fs::serve(agent, channel, request).await,
         Ok(Ok(_)) => Err(ChannelError::Unexpected(
-            "a conversation opens with Exec or Ping",
+            "a conversation opens with Exec, Ping or an operation on files",
         )),
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! It has three duties. It brings the guest up ([`boot`]): mounts, the root, the settings
 //! that the supervisor sends. It runs commands ([`Agent`]): one connection, one conversation,
-//! one command each; of all of them it tells the supervisor (the monitor). And it is the parent
+//! one command each; of all of them it tells the supervisor (the monitor). It works on files for
+//! the host, in the same way. And it is the parent
 //! of every orphan (the reaper). It ends when the
 //! supervisor, the power button or the loss of the supervisor says so ([`shutdown`]), and
 //! never because of what a peer sent.
 //!
-//! One thread does it all. Nothing here blocks on a peer or a command: every wait is on a
+//! One thread does it all but the work on files, of which each piece has a thread of its own since it
+//! may block. Nothing else here blocks on a peer or a command: every wait is on a
 //! descriptor in one event loop and, where a peer must do something first, has a deadline.
 //!
 //! This is a library only so that its commands can be tested without a machine; the
@@ -18,6 +20,7 @@ pub mod boot;
 mod channel;
 mod conversation;
 mod exec;
+mod fs;
 pub mod log;
 mod monitor;
 mod reaper;

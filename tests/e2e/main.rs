@@ -9,6 +9,7 @@
 mod boot;
 mod ending;
 mod exec;
+mod fs;
 mod homes;
 mod kill;
 mod life;

@@ -11,7 +11,9 @@ use msb_types::SandboxStatus;
 
 pub use payload::{AgentClientError, Errno, HttpError, ImageError};
 
+use crate::fs::FsError;
 pub use crate::network::BuildError;
+
 pub use msb_protocol::ExecFailureKind as ExecFailedKind;
 pub use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 pub use msb_runtime::control::{HomeError, HomeErrorKind};
@@ -134,9 +136,6 @@ pub enum MicrosandboxError {
     /// The terminal cannot be used.
     #[error("{0}")]
     Terminal(String),
-    /// Something could not be done to the sandbox's files.
-    #[error("{0}")]
-    SandboxFsOps(String),
     /// There is no such image on this host.
     #[error("there is no image {0:?} on this host")]
     ImageNotFound(String),
@@ -176,6 +175,9 @@ pub enum MicrosandboxError {
     /// What a program of its own has to say.
     #[error("{0}")]
     Custom(String),
+    /// An operation on the sandbox's files failed, or a copy to or from the host.
+    #[error("{0}")]
+    SandboxFsOps(FsError),
     /// This release cannot do that yet.
     #[error("{feature} is not supported here; {available_when}")]
     Unsupported {

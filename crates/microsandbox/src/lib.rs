@@ -29,6 +29,7 @@
 pub mod backend;
 mod error;
 pub mod exec;
+pub mod fs;
 mod home;
 pub mod logs;
 pub mod network;
@@ -53,6 +54,7 @@ pub use exec::{
     ExecControl, ExecEvent, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, ExecSink,
     ExecStdinError, Exit, ExitStatus, RlimitResource, StdinMode,
 };
+pub use fs::{FsError, FsErrorKind, FsSide};
 pub use home::set_libkrunfw_path;
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES, RegistryAuth};
 pub use network::NetworkPolicy;

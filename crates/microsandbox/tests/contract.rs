@@ -463,7 +463,6 @@ fn errors(error: MicrosandboxError) {
         | E::SandboxAlreadyExists(text)
         | E::SandboxStillRunning(text)
         | E::Terminal(text)
-        | E::SandboxFsOps(text)
         | E::ImageNotFound(text)
         | E::ImageInUse(text)
         | E::PatchFailed(text)
@@ -477,6 +476,7 @@ fn errors(error: MicrosandboxError) {
         | E::MetricsDisabled(text)
         | E::MetricsUnavailable(text)
         | E::Custom(text) => drop::<String>(text),
+        E::SandboxFsOps(error) => drop(error.to_string()),
         E::ExecTimeout(limit) => assert_ne!(limit, Duration::ZERO),
         E::ExecFailed(failed) => drop::<ExecFailed>(failed),
         E::Image(error) => drop::<ImageError>(error),

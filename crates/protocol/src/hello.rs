@@ -17,12 +17,20 @@ pub const MINIMUM_GENERATION: u32 = 1;
 pub struct Features(pub u64);
 
 impl Features {
+    /// Conversations about the guest's files ([`HostMessage::Fs`](crate::HostMessage::Fs)).
+    pub const FILES: Self = Self(1 << 1);
+
     /// What this build can do.
-    pub const SUPPORTED: Self = Self(0);
+    pub const SUPPORTED: Self = Self(Self::FILES.0);
 
     /// What both have.
     pub const fn both(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// Whether all of `other` is among these.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 }
 

@@ -1,6 +1,7 @@
 //! The conversation between the host and the guest's agent.
 //!
-//! One vsock connection is one conversation: the boot, the monitor, or one command. Both sides
+//! One vsock connection is one conversation: the boot, the monitor, one command, or one
+//! operation on files. Both sides
 //! send [`Hello`] first; after that the host speaks [`HostMessage`]s and the guest
 //! [`GuestMessage`]s. Each message is one frame: a little-endian `u32` length and
 //! that many bytes of bincode.
@@ -12,11 +13,17 @@
 
 mod codec;
 mod frame;
+mod fs;
 mod hello;
 mod message;
 
 pub use codec::{CodecError, encode};
 pub use frame::{Decoder, FrameError, LENGTH_BYTES, MAX_CHUNK, MAX_FRAME};
+pub use fs::{
+    FS_PART_COST, FsAnswer, FsAttributes, FsCall, FsFailure, FsFailureKind, FsKind, FsListed,
+    FsNode, FsPart, FsRequest, FsStat, FsTime, FsTreeEntry, INITIAL_FS_WINDOW, MAX_LISTED_BATCH,
+    MAX_NAME, MAX_PATH, MAX_TREE_DEPTH, check_name, check_path,
+};
 pub use hello::{Features, GENERATION, HandshakeError, Hello, MINIMUM_GENERATION, Session, agree};
 pub use message::{
     BootFailure, BootRequest, BootStage, ExecFailure, ExecFailureKind, ExecRequest, Exit,

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::fs::{FsAnswer, FsCall};
 use crate::hello::Hello;
 
 pub use msb_types::{Resource, ResourceLimit};
@@ -51,6 +52,9 @@ pub enum HostMessage {
     },
     /// On the monitor conversation: asks for a [`GuestMessage::Sample`].
     Sample,
+    /// Of a conversation about files, if the guest has
+    /// [`Features::FILES`](crate::Features::FILES).
+    Fs(FsCall),
 }
 
 /// What the guest sends.
@@ -120,6 +124,8 @@ pub enum GuestMessage {
     },
     /// To the monitor: the answer to [`HostMessage::Sample`].
     Sample(GuestSample),
+    /// Of a conversation about files.
+    Fs(FsAnswer),
 }
 
 /// The most bytes of a program's name that the monitor is told.

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use super::model::{Model, Source};
 
 /// Which of our crates may name which others (docs/architecture.md, "Dependency direction").
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("msb-types", &[]),
     ("msb-protocol", &["msb-types"]),
+    ("msb-files", &["msb-protocol"]),
     ("msb-vmapi", &["msb-types"]),
     ("msb-store", &["msb-types"]),
     ("msb-image", &["msb-types"]),
     ("vmm-virtio", &[]),
     ("msb-vmm", &["msb-types", "msb-vmapi", "vmm-virtio"]),
-    ("msb-agent", &["msb-types", "msb-protocol"]),
+    ("msb-agent", &["msb-types", "msb-protocol", "msb-files"]),
     (
         "msb-runtime",
         &[
@@ -29,6 +30,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
         &[
             "msb-types",
             "msb-protocol",
+            "msb-files",
             "msb-vmapi",
             "msb-store",
             "msb-image",

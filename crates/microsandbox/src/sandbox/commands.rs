@@ -148,7 +148,7 @@ impl Sandbox {
 
     /// A broken conversation is explained by the run's end, and a refused one by its state,
     /// where those are known.
-    async fn explain(&self, error: MicrosandboxError) -> MicrosandboxError {
+    pub(crate) async fn explain(&self, error: MicrosandboxError) -> MicrosandboxError {
         match &error {
             MicrosandboxError::Protocol(ConversationError::RefusedByAgent(refusal)) => {
                 match refusal.kind {

@@ -37,6 +37,10 @@ pub use registry::RegistryConfigBuilder;
 pub use stop_result::SandboxStopResult;
 
 pub use crate::backend::{SandboxHandleCloudState, SandboxHandleLocalState};
+pub use crate::fs;
+pub use crate::fs::{
+    FsEntry, FsEntryKind, FsMetadata, FsReadStream, FsSetAttrs, FsWriteSink, SandboxFs,
+};
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -267,6 +271,11 @@ impl Sandbox {
         SandboxHandle::get(Arc::clone(&self.backend), self.name()).await
     }
 
+    /// Its files.
+    pub fn fs(&self) -> SandboxFs<'_> {
+        SandboxFs::of(self)
+    }
+
     fn sandboxes(&self) -> &dyn SandboxBackend {
         self.backend.sandboxes()
     }
@@ -445,7 +454,7 @@ impl Sandbox {
     }
 
     /// The error for a call on a run that is over.
-    fn not_running(&self) -> Option<MicrosandboxError> {
+    pub(crate) fn not_running(&self) -> Option<MicrosandboxError> {
         self.link.ended().map(|end| self.ended_error(&end))
     }
 
