@@ -7,6 +7,8 @@ use msb_runtime::conversation::ConversationError;
 use msb_runtime::logs::LogError;
 use msb_types::SandboxStatus;
 
+use crate::attach::TerminalError;
+
 pub use msb_protocol::ExecFailureKind as ExecFailedKind;
 pub use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 pub use msb_runtime::control::{HomeError, HomeErrorKind};
@@ -104,6 +106,9 @@ pub enum MicrosandboxError {
     /// The command could not be started.
     #[error("the command could not be started: {}", .0.message)]
     ExecFailed(ExecFailed),
+    /// The terminal of this program cannot be used.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
     /// This release cannot do that yet.
     #[error("{feature} is not supported here; {available_when}")]
     Unsupported {

@@ -4,17 +4,12 @@ use msb_protocol::{ExecRequest, RefusalKind, Stdin, TerminalSize};
 use msb_runtime::conversation::ConversationError;
 
 use super::{Sandbox, SandboxStatus};
+use crate::attach::DEFAULT_SIZE;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::exec::{self, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, StdinMode};
 
 /// The shell of a sandbox that names none.
 const DEFAULT_SHELL: &str = "/bin/sh";
-
-/// The size of a terminal whose size nobody said.
-const DEFAULT_TERMINAL: TerminalSize = TerminalSize {
-    rows: 24,
-    columns: 80,
-};
 
 impl Sandbox {
     /// Runs a command and gathers its output.
@@ -61,7 +56,7 @@ impl Sandbox {
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecHandle> {
         let options = f(ExecOptionsBuilder::default()).build()?;
-        self.run(cmd.into(), options).await
+        self.run(cmd.into(), options, DEFAULT_SIZE).await
     }
 
     /// Runs a script in the sandbox's shell and gathers its output.
@@ -93,16 +88,26 @@ impl Sandbox {
         script: impl Into<String>,
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecHandle> {
-        let shell = self.config().runtime.shell.clone();
         let script = script.into();
-        self.exec_stream_with(
-            shell.unwrap_or_else(|| DEFAULT_SHELL.to_owned()),
-            |options| f(options.arg("-c").arg(script)),
-        )
+        self.exec_stream_with(self.shell_program(), |options| {
+            f(options.arg("-c").arg(script))
+        })
         .await
     }
 
-    async fn run(&self, program: String, options: ExecOptions) -> MicrosandboxResult<ExecHandle> {
+    /// The sandbox's shell.
+    pub(crate) fn shell_program(&self) -> String {
+        let shell = self.config().runtime.shell.clone();
+        shell.unwrap_or_else(|| DEFAULT_SHELL.to_owned())
+    }
+
+    /// Starts a command; its terminal, if it gets one, has this size.
+    pub(crate) async fn run(
+        &self,
+        program: String,
+        options: ExecOptions,
+        size: TerminalSize,
+    ) -> MicrosandboxResult<ExecHandle> {
         if let Some(error) = self.not_running() {
             return Err(error);
         }
@@ -119,7 +124,7 @@ impl Sandbox {
             cwd: options.cwd.or_else(|| runtime.workdir.clone()),
             user: options.user.or_else(|| runtime.user.clone()),
             stdin,
-            terminal: options.tty.then_some(DEFAULT_TERMINAL),
+            terminal: options.tty.then_some(size),
             // The command's own come last, and the last one counts.
             limits: [self.config().rlimits.as_slice(), &options.rlimits].concat(),
         };
@@ -148,7 +153,7 @@ impl Sandbox {
 
     /// A broken conversation is explained by the run's end, and a refused one by its state,
     /// where those are known.
-    async fn explain(&self, error: MicrosandboxError) -> MicrosandboxError {
+    pub(crate) async fn explain(&self, error: MicrosandboxError) -> MicrosandboxError {
         match &error {
             MicrosandboxError::Protocol(ConversationError::RefusedByAgent(refusal)) => {
                 match refusal.kind {
