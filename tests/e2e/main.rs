@@ -18,3 +18,4 @@ mod life_pid;
 mod refused;
 mod standalone;
 mod streams;
+mod terminals;
