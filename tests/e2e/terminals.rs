@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use msb_tests::screen::Screen;
+use msb_tests::screen::{PROMPT, Screen};
 use msb_tests::{Fixture, PATIENCE, host, within};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
@@ -25,7 +25,7 @@ fn attach(fixture: &Fixture, name: &str, command: &[&str], env: &[(&str, &str)])
 async fn a_shell_is_used_as_any_other() -> Result<()> {
     let fixture = Fixture::new()?;
     let mut screen = attach(&fixture, "tty-shell", &["sh"], &[])?;
-    screen.shows("# ").await?;
+    screen.shows(PROMPT).await?;
     assert!(screen.is_raw()?);
     screen.answers("echo $((40 + 2))", "42\r\n").await?;
     screen.answers("stty size", "24 80\r\n").await?;
@@ -40,19 +40,21 @@ async fn a_shell_is_used_as_any_other() -> Result<()> {
         .await?;
 
     // Ctrl-C is for what runs in there, and ends nothing else; so is Ctrl-Z.
-    for (key, word) in [("\x03", "begun"), ("\x1a", "again")] {
-        let (first, last) = word.split_at(2);
-        let job = format!("sh -c 'echo {first}\"\"{last}; exec sleep 1000'");
-        screen.answers(&job, word).await?;
-        screen.type_in(key)?;
-        screen.shows("# ").await?;
-        if key == "\x03" {
-            screen.answers("echo code $?", "code 130\r\n").await?;
-        }
-    }
-    screen.answers("jobs; echo job''s", "Stopped").await?;
-    screen.shows("jobs\r\n").await?;
-    screen.answers("kill %1; echo ki''ll", "kill\r\n").await?;
+    let job = "sh -c 'echo be\"\"gun; exec sleep 1000'";
+    screen.starts(job, "begun\r\n").await?;
+    screen.type_in("\x03")?;
+    screen.shows(PROMPT).await?;
+    screen.answers("echo code $?", "code 130\r\n").await?;
+
+    let job = "sh -c 'echo ag\"\"ain; read -r line; exit 5'";
+    screen.starts(job, "again\r\n").await?;
+    screen.type_in("\x1a")?;
+    screen.shows(PROMPT).await?;
+    screen.answers("jobs", "Stopped").await?;
+    screen.starts("fg", "sh -c").await?;
+    screen.type_in("\r")?;
+    screen.shows(PROMPT).await?;
+    screen.answers("echo code $?", "code 5\r\n").await?;
 
     screen.type_in("exit 7\r")?;
     assert_eq!(screen.says("code ").await?, "7");
@@ -65,21 +67,21 @@ async fn programs_that_paint_the_screen_work() -> Result<()> {
     let fixture = Fixture::new()?;
     let after = [("MSB_TEST_AFTER", "cat /root/note")];
     let mut screen = attach(&fixture, "tty-paint", &["sh"], &after)?;
-    screen.shows("# ").await?;
+    screen.shows(PROMPT).await?;
 
-    screen.answers("vi /root/note", "~").await?;
+    screen.starts("vi /root/note", "~").await?;
     // Its last line says whether it inserts (I) or takes commands (-).
     screen.type_in("i")?;
     screen.shows("I /root/note").await?;
     screen.type_in("hello from vi\x1b")?;
     screen.shows("- /root/note").await?;
     screen.type_in(":wq\r")?;
-    screen.shows("# ").await?;
+    screen.shows(PROMPT).await?;
 
     for (program, shown) in [("top", "Mem:"), ("less /etc/passwd", "root:x:0:0")] {
-        screen.answers(program, shown).await?;
+        screen.starts(program, shown).await?;
         screen.type_in("q")?;
-        screen.shows("# ").await?;
+        screen.shows(PROMPT).await?;
         screen.answers("echo ou''t", "out\r\n").await?;
     }
     screen.type_in("exit\r")?;
@@ -148,7 +150,7 @@ async fn a_killed_program_leaves_its_terminal_as_it_was() -> Result<()> {
     for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
         let mut screen = attach(&fixture, "tty-kill", &["sh"], &[])?;
         let pid = screen.says("pid ").await?.parse()?;
-        screen.shows("# ").await?;
+        screen.shows(PROMPT).await?;
         assert!(screen.is_raw()?);
         kill_process(Pid::from_raw(pid).context("no process")?, signal)?;
         assert_eq!(screen.ended().await?, 128 + signal.as_raw(), "{signal:?}");
@@ -161,7 +163,7 @@ async fn a_killed_program_leaves_its_terminal_as_it_was() -> Result<()> {
 async fn a_machine_that_ends_gives_the_terminal_back() -> Result<()> {
     let fixture = Fixture::new()?;
     let mut screen = attach(&fixture, "tty-lost", &["sh"], &[])?;
-    screen.shows("# ").await?;
+    screen.shows(PROMPT).await?;
     screen.type_in("poweroff -f\r")?;
     let error = screen.says("error ").await?;
     assert!(error.starts_with("SandboxNotRunning"), "{error}");

@@ -22,6 +22,9 @@ use crate::PATIENCE;
 /// Runs the program, and keeps the terminal until it is closed.
 const SHELL: &str = r#""$0" "$@"; echo "ended $?"; read -r line"#;
 
+/// How a shell in a sandbox asks for a line.
+pub const PROMPT: &str = "# ";
+
 /// The most that a screen keeps of what was printed.
 const MOST: usize = 16 << 20;
 
@@ -133,13 +136,19 @@ impl Screen {
         }
     }
 
-    /// Types a line at a shell's prompt that prints `text`, and waits for that.
+    /// Types a line at a shell's prompt that makes something print `text`, and waits for that.
     ///
     /// The shell echoes the line, so it must not itself contain the text.
-    pub async fn answers(&mut self, line: &str, text: &str) -> Result<()> {
+    pub async fn starts(&mut self, line: &str, text: &str) -> Result<()> {
         ensure!(!line.contains(text), "the echo would be the answer");
         self.type_in(&format!("{line}\r"))?;
         self.shows(text).await
+    }
+
+    /// The same, and waits until the shell wants the next line.
+    pub async fn answers(&mut self, line: &str, text: &str) -> Result<()> {
+        self.starts(line, text).await?;
+        self.shows(PROMPT).await
     }
 
     /// All that was printed.
