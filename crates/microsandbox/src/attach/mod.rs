@@ -35,11 +35,10 @@ use std::env;
 
 use crate::error::MicrosandboxResult;
 use crate::exec::ExecHandle;
-use crate::sandbox::Sandbox;
+use crate::sandbox::{DEFAULT_TERMINAL, Sandbox};
 
 use pump::{Ending, News, Remote};
 use raw_mode::{Claim, RawMode};
-pub(crate) use tty::DEFAULT_SIZE;
 use tty::Terminal;
 
 /// The variable that says what a terminal understands.
@@ -87,7 +86,7 @@ impl Sandbox {
         if let Some(term) = term(own.chain(of_sandbox), env::var(TERM).ok()) {
             options.env.push((TERM.to_owned(), term));
         }
-        let size = terminal.size().unwrap_or(DEFAULT_SIZE);
+        let size = terminal.size().unwrap_or(DEFAULT_TERMINAL);
         // Not raw yet: until the command runs, Ctrl-C is for this program.
         let mut handle = self.run(cmd.into(), options, size).await?;
         let ended = {

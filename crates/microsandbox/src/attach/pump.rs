@@ -61,7 +61,7 @@ pub(super) trait Controls {
 
 impl Events for ExecHandle {
     fn next(&mut self) -> impl Future<Output = MicrosandboxResult<Option<ExecEvent>>> + Send {
-        self.next_event()
+        Self::next(self)
     }
 }
 

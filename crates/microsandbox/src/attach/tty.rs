@@ -24,12 +24,6 @@ use tokio::io::unix::AsyncFd;
 use super::error::TerminalError;
 use super::readiness::register;
 
-/// The size of a terminal that does not know its own.
-pub(crate) const DEFAULT_SIZE: TerminalSize = TerminalSize {
-    rows: 24,
-    columns: 80,
-};
-
 /// Duplicates do not take the place of a standard stream that is closed.
 const FIRST_FD: i32 = 3;
 

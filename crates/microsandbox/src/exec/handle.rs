@@ -96,7 +96,7 @@ impl ExecHandle {
 
     /// The next event; `None` after the last. Cancel-safe.
     pub async fn recv(&mut self) -> Option<ExecEvent> {
-        match self.next_event().await {
+        match self.next().await {
             Ok(event) => event,
             Err(MicrosandboxError::Protocol(error)) => {
                 Some(ExecEvent::Failed(pump::broken(&error)))
@@ -105,8 +105,8 @@ impl ExecHandle {
         }
     }
 
-    /// The next event, and what went wrong as an error of its own kind.
-    pub(crate) async fn next_event(&mut self) -> MicrosandboxResult<Option<ExecEvent>> {
+    /// The next event, with what goes wrong as an error of its own kind.
+    pub(crate) async fn next(&mut self) -> MicrosandboxResult<Option<ExecEvent>> {
         if let Some(pid) = self.pid.take() {
             return Ok(Some(ExecEvent::Started { pid }));
         }
@@ -142,7 +142,7 @@ impl ExecHandle {
 
     /// Waits for the end; output that was not received yet is dropped.
     pub async fn wait(&mut self) -> MicrosandboxResult<ExitStatus> {
-        while self.exit.is_none() && self.next_event().await?.is_some() {}
+        while self.exit.is_none() && self.next().await?.is_some() {}
         Ok(self.ended()?.into())
     }
 
@@ -164,7 +164,7 @@ impl ExecHandle {
             let _ = stdin.close().await;
         }
         let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
-        while let Some(event) = self.next_event().await? {
+        while let Some(event) = self.next().await? {
             match event {
                 ExecEvent::Stdout(bytes) => stdout.extend_from_slice(&bytes),
                 ExecEvent::Stderr(bytes) => stderr.extend_from_slice(&bytes),

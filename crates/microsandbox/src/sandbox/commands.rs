@@ -4,12 +4,17 @@ use msb_protocol::{ExecRequest, RefusalKind, Stdin, TerminalSize};
 use msb_runtime::conversation::ConversationError;
 
 use super::{Sandbox, SandboxStatus};
-use crate::attach::DEFAULT_SIZE;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::exec::{self, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, StdinMode};
 
 /// The shell of a sandbox that names none.
 const DEFAULT_SHELL: &str = "/bin/sh";
+
+/// The size of a terminal whose size nobody said.
+pub(crate) const DEFAULT_TERMINAL: TerminalSize = TerminalSize {
+    rows: 24,
+    columns: 80,
+};
 
 impl Sandbox {
     /// Runs a command and gathers its output.
@@ -56,7 +61,7 @@ impl Sandbox {
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecHandle> {
         let options = f(ExecOptionsBuilder::default()).build()?;
-        self.run(cmd.into(), options, DEFAULT_SIZE).await
+        self.run(cmd.into(), options, DEFAULT_TERMINAL).await
     }
 
     /// Runs a script in the sandbox's shell and gathers its output.

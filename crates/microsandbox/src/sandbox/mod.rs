@@ -10,6 +10,7 @@ pub mod metrics;
 mod stop_result;
 
 pub use builder::SandboxBuilder;
+pub(crate) use commands::DEFAULT_TERMINAL;
 pub use filter::SandboxFilter;
 pub use handle::SandboxHandle;
 pub use image::IntoImage;
