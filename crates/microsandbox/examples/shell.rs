@@ -6,6 +6,8 @@
 //! cargo run --example shell -- -- top                 # another command
 //! ```
 //!
+//! The library's parts have to be where it finds them, which `cargo xtask install` sees to.
+//!
 //! Ctrl and `]` lets go of the shell; the sandbox ends with this program all the same.
 
 #[path = "demo/busybox.rs"]
