@@ -20,3 +20,4 @@ mod ordinary_user;
 mod refused;
 mod standalone;
 mod streams;
+mod terminals;

@@ -7,6 +7,7 @@
 #[path = "../../crates/microsandbox/examples/demo/busybox.rs"]
 mod busybox;
 pub mod host;
+pub mod screen;
 pub mod soak;
 pub mod truth;
 pub mod walk;

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{kvm, proc};
 
-/// For the guest kernel and the root disks of tests.
-const BUILD: [&str; 13] = [
+/// For the guest kernel, the root disks of tests, and the terminals that tests type at.
+const BUILD: [&str; 14] = [
     "bc",
     "bison",
     "cpio",
@@ -24,6 +24,7 @@ const BUILD: [&str; 13] = [
     "xz-utils",
     "busybox-static",
     "libc6-dev",
+    "tmux",
 ];
 /// For the nested machine, where the host has no good KVM of its own.
 const NESTED: [&str; 1] = ["qemu-system-x86"];

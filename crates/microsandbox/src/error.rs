@@ -11,6 +11,7 @@ use msb_types::SandboxStatus;
 
 pub use payload::{AgentClientError, Errno, HttpError, ImageError};
 
+use crate::attach::TerminalError;
 use crate::fs::FsError;
 pub use crate::network::BuildError;
 
@@ -133,9 +134,6 @@ pub enum MicrosandboxError {
     /// The command could not be started.
     #[error("the command could not be started: {}", .0.message)]
     ExecFailed(ExecFailed),
-    /// The terminal cannot be used.
-    #[error("{0}")]
-    Terminal(String),
     /// There is no such image on this host.
     #[error("there is no image {0:?} on this host")]
     ImageNotFound(String),
@@ -178,6 +176,9 @@ pub enum MicrosandboxError {
     /// An operation on the sandbox's files failed, or a copy to or from the host.
     #[error("{0}")]
     SandboxFsOps(FsError),
+    /// The terminal of this program cannot be used.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
     /// This release cannot do that yet.
     #[error("{feature} is not supported here; {available_when}")]
     Unsupported {

@@ -26,6 +26,7 @@
 //! configuration and its logs, until it is removed: any program can find it by its name, with
 //! [`Sandbox::get`], and start it again.
 
+pub mod attach;
 pub mod backend;
 mod error;
 pub mod exec;
@@ -41,6 +42,7 @@ pub mod size {
     pub use msb_types::{Mebibytes, SizeExt};
 }
 
+pub use attach::{AttachOptions, AttachOptionsBuilder, DetachKeys, TerminalError};
 pub use backend::{
     Backend, BackendKind, LocalBackend, LocalBackendBuilder, SandboxBackend, default_backend,
     set_default_backend, swap_default_backend, with_backend,

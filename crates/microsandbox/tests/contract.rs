@@ -462,7 +462,6 @@ fn errors(error: MicrosandboxError) {
         | E::SandboxNotFound(text)
         | E::SandboxAlreadyExists(text)
         | E::SandboxStillRunning(text)
-        | E::Terminal(text)
         | E::ImageNotFound(text)
         | E::ImageInUse(text)
         | E::PatchFailed(text)
@@ -476,6 +475,7 @@ fn errors(error: MicrosandboxError) {
         | E::MetricsDisabled(text)
         | E::MetricsUnavailable(text)
         | E::Custom(text) => drop::<String>(text),
+        E::Terminal(error) => drop(error.to_string()),
         E::SandboxFsOps(error) => drop(error.to_string()),
         E::ExecTimeout(limit) => assert_ne!(limit, Duration::ZERO),
         E::ExecFailed(failed) => drop::<ExecFailed>(failed),

@@ -105,7 +105,8 @@ impl ExecHandle {
         }
     }
 
-    async fn next(&mut self) -> MicrosandboxResult<Option<ExecEvent>> {
+    /// The next event, with what goes wrong as an error of its own kind.
+    pub(crate) async fn next(&mut self) -> MicrosandboxResult<Option<ExecEvent>> {
         if let Some(pid) = self.pid.take() {
             return Ok(Some(ExecEvent::Started { pid }));
         }

@@ -11,7 +11,7 @@ use crate::exec::{self, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput,
 const DEFAULT_SHELL: &str = "/bin/sh";
 
 /// The size of a terminal whose size nobody said.
-const DEFAULT_TERMINAL: TerminalSize = TerminalSize {
+pub(crate) const DEFAULT_TERMINAL: TerminalSize = TerminalSize {
     rows: 24,
     columns: 80,
 };
@@ -61,7 +61,7 @@ impl Sandbox {
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecHandle> {
         let options = f(ExecOptionsBuilder::default()).build()?;
-        self.run(cmd.into(), options).await
+        self.run(cmd.into(), options, DEFAULT_TERMINAL).await
     }
 
     /// Runs a script in the sandbox's shell and gathers its output.
@@ -93,16 +93,26 @@ impl Sandbox {
         script: impl Into<String>,
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecHandle> {
-        let shell = self.config().runtime.shell.clone();
         let script = script.into();
-        self.exec_stream_with(
-            shell.unwrap_or_else(|| DEFAULT_SHELL.to_owned()),
-            |options| f(options.arg("-c").arg(script)),
-        )
+        self.exec_stream_with(self.shell_program(), |options| {
+            f(options.arg("-c").arg(script))
+        })
         .await
     }
 
-    async fn run(&self, program: String, options: ExecOptions) -> MicrosandboxResult<ExecHandle> {
+    /// The sandbox's shell.
+    pub(crate) fn shell_program(&self) -> String {
+        let shell = self.config().runtime.shell.clone();
+        shell.unwrap_or_else(|| DEFAULT_SHELL.to_owned())
+    }
+
+    /// Starts a command; its terminal, if it gets one, has this size.
+    pub(crate) async fn run(
+        &self,
+        program: String,
+        options: ExecOptions,
+        size: TerminalSize,
+    ) -> MicrosandboxResult<ExecHandle> {
         if let Some(error) = self.not_running() {
             return Err(error);
         }
@@ -119,7 +129,7 @@ impl Sandbox {
             cwd: options.cwd.or_else(|| runtime.workdir.clone()),
             user: options.user.or_else(|| runtime.user.clone()),
             stdin,
-            terminal: options.tty.then_some(DEFAULT_TERMINAL),
+            terminal: options.tty.then_some(size),
             // The command's own come last, and the last one counts.
             limits: [self.config().rlimits.as_slice(), &options.rlimits].concat(),
         };

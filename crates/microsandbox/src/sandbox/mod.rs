@@ -18,6 +18,7 @@ mod stop_result;
 
 pub use builder::SandboxBuilder;
 pub(crate) use check::supported;
+pub(crate) use commands::DEFAULT_TERMINAL;
 pub use filter::SandboxFilter;
 pub use handle::SandboxHandle;
 pub use image::{ImageBuilder, IntoImage};
