@@ -41,7 +41,7 @@ pub use session::{
     MAX_COMMAND_LINE, MAX_LISTED_SESSIONS, SessionAnswer, SessionAttached, SessionCall,
     SessionEntry, SessionStart,
 };
-pub use viewer::{OutOfTurn, Seen, Viewer};
+pub use viewer::{OutOfTurn, ViewEvent, Viewer};
 
 /// The guest's vsock port on which the agent serves conversations.
 pub const AGENT_PORT: u32 = 1024;
