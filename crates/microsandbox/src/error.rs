@@ -104,6 +104,12 @@ pub enum MicrosandboxError {
     /// The command could not be started.
     #[error("the command could not be started: {}", .0.message)]
     ExecFailed(ExecFailed),
+    /// There is no such session in the sandbox's present run.
+    #[error("there is no session {0}: it never was, or it has ended and was collected")]
+    SessionNotFound(String),
+    /// Somebody else holds a handle on the session.
+    #[error("session {0} is attached elsewhere; detach it there first")]
+    SessionAttached(String),
     /// This release cannot do that yet.
     #[error("{feature} is not supported here; {available_when}")]
     Unsupported {

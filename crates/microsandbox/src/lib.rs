@@ -48,7 +48,7 @@ pub use error::{
 };
 pub use exec::{
     ExecControl, ExecEvent, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, ExecSink,
-    ExecStdinError, Exit, ExitStatus, RlimitResource, StdinMode,
+    ExecStdinError, Exit, ExitStatus, RlimitResource, SessionInfo, SessionState, StdinMode,
 };
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES};
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};

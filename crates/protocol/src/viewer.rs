@@ -80,6 +80,11 @@ impl Viewer {
         }
     }
 
+    /// Whether a command was asked for that does not run yet.
+    pub fn starts(&self) -> bool {
+        self.phase == Phase::Starting
+    }
+
     /// The offset of the next byte of output.
     pub const fn offset(&self) -> u64 {
         self.offset
