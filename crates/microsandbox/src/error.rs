@@ -7,6 +7,8 @@ use msb_runtime::conversation::ConversationError;
 use msb_runtime::logs::LogError;
 use msb_types::SandboxStatus;
 
+use crate::agent::AgentClientError;
+
 pub use msb_protocol::ExecFailureKind as ExecFailedKind;
 pub use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 pub use msb_runtime::control::{HomeError, HomeErrorKind};
@@ -31,6 +33,9 @@ pub enum MicrosandboxError {
     /// The conversation with the guest's agent failed.
     #[error("the conversation with the sandbox failed")]
     Protocol(#[from] ConversationError),
+    /// A direct conversation with the guest's agent failed.
+    #[error("the agent could not be talked to")]
+    AgentClient(#[from] AgentClientError),
     /// A part of this library is not installed where it is looked for.
     #[error(
         "{component} was not found; `cargo xtask install` puts it in place, or {} names it. Looked \

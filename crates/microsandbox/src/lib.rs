@@ -26,6 +26,7 @@
 //! configuration and its logs, until it is removed: any program can find it by its name, with
 //! [`Sandbox::get`], and start it again.
 
+pub mod agent;
 pub mod backend;
 mod error;
 pub mod exec;
@@ -38,6 +39,7 @@ pub mod size {
     pub use msb_types::{Mebibytes, SizeExt};
 }
 
+pub use agent::{AgentBridge, AgentClient, AgentClientError, AgentProtocol};
 pub use backend::{
     Backend, BackendKind, LocalBackend, LocalBackendBuilder, SandboxBackend, default_backend,
     set_default_backend, swap_default_backend, with_backend,
@@ -50,5 +52,6 @@ pub use exec::{
     ExecControl, ExecEvent, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, ExecSink,
     ExecStdinError, Exit, ExitStatus, RlimitResource, SessionInfo, SessionState, StdinMode,
 };
+pub use msb_protocol as protocol;
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES};
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};
