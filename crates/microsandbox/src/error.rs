@@ -9,8 +9,9 @@ use msb_runtime::conversation::ConversationError;
 use msb_runtime::logs::LogError;
 use msb_types::SandboxStatus;
 
-pub use payload::{AgentClientError, Errno, HttpError, ImageError};
+pub use payload::{Errno, HttpError, ImageError};
 
+use crate::agent::AgentClientError;
 use crate::attach::TerminalError;
 use crate::fs::FsError;
 pub use crate::network::BuildError;
@@ -179,6 +180,12 @@ pub enum MicrosandboxError {
     /// The terminal of this program cannot be used.
     #[error(transparent)]
     Terminal(#[from] TerminalError),
+    /// There is no such session in the sandbox's present run.
+    #[error("there is no session {0}: it never was, or it has ended and was collected")]
+    SessionNotFound(String),
+    /// Somebody else holds a handle on the session.
+    #[error("session {0} is attached elsewhere; detach it there first")]
+    SessionAttached(String),
     /// This release cannot do that yet.
     #[error("{feature} is not supported here; {available_when}")]
     Unsupported {

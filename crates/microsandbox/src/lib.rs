@@ -26,6 +26,7 @@
 //! configuration and its logs, until it is removed: any program can find it by its name, with
 //! [`Sandbox::get`], and start it again.
 
+pub mod agent;
 pub mod attach;
 pub mod backend;
 mod error;
@@ -42,22 +43,24 @@ pub mod size {
     pub use msb_types::{Mebibytes, SizeExt};
 }
 
+pub use agent::{AgentBridge, AgentClient, AgentClientError, AgentProtocol};
 pub use attach::{AttachOptions, AttachOptionsBuilder, DetachKeys, TerminalError};
 pub use backend::{
     Backend, BackendKind, LocalBackend, LocalBackendBuilder, SandboxBackend, default_backend,
     set_default_backend, swap_default_backend, with_backend,
 };
 pub use error::{
-    AgentClientError, BootError, BootErrorKind, BootStage, BuildError, Component, EndReason, Errno,
-    ExecFailed, ExecFailedKind, HomeError, HomeErrorKind, HttpError, ImageError, MicrosandboxError,
+    BootError, BootErrorKind, BootStage, BuildError, Component, EndReason, Errno, ExecFailed,
+    ExecFailedKind, HomeError, HomeErrorKind, HttpError, ImageError, MicrosandboxError,
     MicrosandboxResult, VmErrorKind,
 };
 pub use exec::{
     ExecControl, ExecEvent, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, ExecSink,
-    ExecStdinError, Exit, ExitStatus, RlimitResource, StdinMode,
+    ExecStdinError, Exit, ExitStatus, RlimitResource, SessionInfo, SessionState, StdinMode,
 };
 pub use fs::{FsError, FsErrorKind, FsSide};
 pub use home::set_libkrunfw_path;
+pub use msb_protocol as protocol;
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES, RegistryAuth};
 pub use network::NetworkPolicy;
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};

@@ -8,16 +8,22 @@
 //!
 //! This crate does no I/O. It turns messages into bytes ([`encode`]) and bytes into
 //! messages ([`Decoder`]), however the bytes were cut on their way, and refuses what
-//! is too long before it allocates. docs/protocol.md tells the rules of each
+//! is too long before it allocates. [`Endpoint`] is one side of a connection on top of
+//! that, with its greeting and what may be sent after it; [`Viewer`] follows a command. docs/protocol.md tells the rules of each
 //! conversation; `tests/golden` freezes the bytes.
 
 mod codec;
+mod endpoint;
 mod frame;
 mod fs;
 mod hello;
+mod kind;
 mod message;
+mod session;
+mod viewer;
 
 pub use codec::{CodecError, encode};
+pub use endpoint::{Arrival, Endpoint, EndpointError, GuestSide, HostSide, SendError, Side};
 pub use frame::{Decoder, FrameError, LENGTH_BYTES, MAX_CHUNK, MAX_FRAME};
 pub use fs::{
     FS_PART_COST, FsAnswer, FsAttributes, FsCall, FsFailure, FsFailureKind, FsKind, FsListed,
@@ -25,11 +31,17 @@ pub use fs::{
     MAX_NAME, MAX_PATH, MAX_TREE_DEPTH, check_name, check_path,
 };
 pub use hello::{Features, GENERATION, HandshakeError, Hello, MINIMUM_GENERATION, Session, agree};
+pub use kind::MessageType;
 pub use message::{
     BootFailure, BootRequest, BootStage, ExecFailure, ExecFailureKind, ExecRequest, Exit,
     GuestMessage, GuestSample, HostMessage, INITIAL_STDIN_WINDOW, MAX_PROGRAM, OutputSource, Ready,
     Refusal, RefusalKind, Resource, ResourceLimit, Root, Stdin, TerminalSize,
 };
+pub use session::{
+    MAX_COMMAND_LINE, MAX_LISTED_SESSIONS, SessionAnswer, SessionAttached, SessionCall,
+    SessionEntry, SessionStart,
+};
+pub use viewer::{OutOfTurn, ViewEvent, Viewer};
 
 /// The guest's vsock port on which the agent serves conversations.
 pub const AGENT_PORT: u32 = 1024;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fs::{FsAnswer, FsCall};
 use crate::hello::Hello;
+use crate::session::{SessionAnswer, SessionCall};
 
 pub use msb_types::{Resource, ResourceLimit};
 
@@ -55,6 +56,9 @@ pub enum HostMessage {
     /// Of a conversation about files, if the guest has
     /// [`Features::FILES`](crate::Features::FILES).
     Fs(FsCall),
+    /// Of a conversation about sessions, if the guest has
+    /// [`Features::SESSIONS`](crate::Features::SESSIONS).
+    Session(SessionCall),
 }
 
 /// What the guest sends.
@@ -126,6 +130,8 @@ pub enum GuestMessage {
     Sample(GuestSample),
     /// Of a conversation about files.
     Fs(FsAnswer),
+    /// Of a conversation about sessions.
+    Session(SessionAnswer),
 }
 
 /// The most bytes of a program's name that the monitor is told.
@@ -334,4 +340,8 @@ pub enum RefusalKind {
     Generation,
     /// The guest finishes what it runs, and then shuts down.
     Draining,
+    /// There is no such session.
+    NoSession,
+    /// Somebody else views the session.
+    Attached,
 }

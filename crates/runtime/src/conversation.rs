@@ -4,6 +4,7 @@
 //! under a deadline, and then splits in two: a [`Speaker`] that any number of tasks may
 //! share, and a [`Listener`] for one. Both are bounded: the listener reads no further
 //! than one frame ahead, so a task that does not listen stalls its peer and nobody else.
+//! The states of a conversation are [`Endpoint`]'s; what the agent does not know is not sent to it.
 
 use std::io;
 use std::path::Path;
@@ -11,14 +12,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use msb_protocol::{
-    AGENT_PORT, CodecError, Decoder, FrameError, GuestMessage, HandshakeError, Hello, HostMessage,
-    Refusal, Session, agree, encode,
+    AGENT_PORT, Arrival, CodecError, Endpoint, EndpointError, FrameError, GuestMessage,
+    HandshakeError, HostMessage, HostSide, MessageType, OutOfTurn, Refusal, SendError, Session,
 };
+use rustix::net::SendFlags;
 use tokio::net::UnixStream;
 use tokio::sync::Mutex;
+use tokio::task::coop::consume_budget;
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 32 * 1024;
+
+/// Bytes that are kept for the next message.
+const KEPT_BYTES: usize = 128 * 1024;
 
 /// The longest line the VMM answers a `CONNECT` with.
 const MAX_ANSWER: usize = 64;
@@ -48,6 +54,14 @@ pub enum ConversationError {
     /// No common generation.
     #[error("the guest's agent is of another release")]
     Handshake(#[from] HandshakeError),
+    /// The agent is too old for what was asked.
+    #[error(
+        "the guest's agent does not know {kind}; it is of an older release: start the sandbox anew"
+    )]
+    Unsupported {
+        /// What was asked.
+        kind: MessageType,
+    },
     /// A message came that has no place here.
     #[error("the guest's agent said something out of turn")]
     OutOfTurn,
@@ -57,6 +71,33 @@ pub enum ConversationError {
     /// The deadline passed.
     #[error("the guest's agent did not answer within {0:?}")]
     Timeout(Duration),
+}
+
+impl From<EndpointError> for ConversationError {
+    fn from(error: EndpointError) -> Self {
+        match error {
+            EndpointError::Frame(error) => Self::Frame(error),
+            EndpointError::Handshake(error) => Self::Handshake(error),
+            EndpointError::Refused(refusal) => Self::RefusedByAgent(refusal),
+            _ => Self::OutOfTurn,
+        }
+    }
+}
+
+impl From<SendError> for ConversationError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Codec(error) => Self::Codec(error),
+            SendError::Unsupported { kind } => Self::Unsupported { kind },
+            _ => Self::OutOfTurn,
+        }
+    }
+}
+
+impl From<OutOfTurn> for ConversationError {
+    fn from(_: OutOfTurn) -> Self {
+        Self::OutOfTurn
+    }
 }
 
 /// An open conversation.
@@ -78,38 +119,41 @@ impl Conversation {
                 .await
                 .map_err(ConversationError::Unreachable)?;
             write_all(&stream, format!("CONNECT {AGENT_PORT}\n").as_bytes()).await?;
-            let decoder = read_answer(&stream).await?;
-            Self::greet(stream, decoder).await
+            let endpoint = read_answer(&stream).await?;
+            Self::greet(stream, endpoint).await
         })
         .await
     }
 
-    /// Opens the conversation on a stream that the guest connected.
+    /// Opens the conversation on a stream that the guest connected, or that leads to it.
     pub async fn accept(stream: UnixStream, deadline: Duration) -> Result<Self, ConversationError> {
-        within(deadline, Self::greet(stream, Decoder::new())).await
+        within(deadline, Self::greet(stream, Endpoint::default())).await
     }
 
-    async fn greet(stream: UnixStream, decoder: Decoder) -> Result<Self, ConversationError> {
+    async fn greet(
+        stream: UnixStream,
+        endpoint: Endpoint<HostSide>,
+    ) -> Result<Self, ConversationError> {
         let stream = Arc::new(stream);
-        let speaker = Speaker {
-            stream: Arc::clone(&stream),
-            turn: Arc::new(Mutex::new(Turn::default())),
-        };
+        let mut greeting = Vec::new();
+        endpoint.encode(&endpoint.greeting(), &mut greeting)?;
+        write_all(&stream, &greeting).await?;
         let mut listener = Listener {
-            stream,
-            decoder,
+            stream: Arc::clone(&stream),
+            endpoint,
             buffer: Vec::new(),
         };
-        let ours = Hello::ours();
-        speaker.send(&HostMessage::Hello(ours)).await?;
-        match listener.next().await? {
-            GuestMessage::Hello(theirs) => Ok(Self {
-                session: agree(&ours, &theirs)?,
-                speaker,
+        match listener.arrival().await? {
+            Arrival::Greeted(session) => Ok(Self {
+                session,
+                speaker: Speaker {
+                    stream,
+                    session,
+                    turn: Arc::new(Mutex::new(Turn::default())),
+                },
                 listener,
             }),
-            GuestMessage::Refused(refusal) => Err(ConversationError::RefusedByAgent(refusal)),
-            _ => Err(ConversationError::OutOfTurn),
+            Arrival::Message(_) => Err(ConversationError::OutOfTurn),
         }
     }
 }
@@ -118,6 +162,7 @@ impl Conversation {
 #[derive(Clone, Debug)]
 pub struct Speaker {
     stream: Arc<UnixStream>,
+    session: Session,
     turn: Arc<Mutex<Turn>>,
 }
 
@@ -129,7 +174,8 @@ struct Turn {
 }
 
 impl Speaker {
-    /// Sends one message. When the future is dropped half-way, the conversation is over.
+    /// Sends one message, if the agent knows such messages. When the future is dropped half-way, the
+    /// conversation is over.
     pub async fn send(&self, message: &HostMessage) -> Result<(), ConversationError> {
         let mut turn = self.turn.lock().await;
         if turn.torn {
@@ -137,12 +183,33 @@ impl Speaker {
         }
         let mut buffer = std::mem::take(&mut turn.buffer);
         buffer.clear();
-        encode(message, &mut buffer)?;
+        self.session.encode(message, &mut buffer)?;
         turn.torn = true;
         write_all(&self.stream, &buffer).await?;
         turn.torn = false;
+        buffer.shrink_to(KEPT_BYTES);
         turn.buffer = buffer;
         Ok(())
+    }
+
+    /// Says one short message now or not at all, without waiting: for whoever cannot. `false` if it
+    /// could not be said.
+    pub fn try_send(&self, message: &HostMessage) -> bool {
+        let Ok(mut turn) = self.turn.try_lock() else {
+            return false;
+        };
+        let mut frame = Vec::new();
+        if turn.torn || self.session.encode(message, &mut frame).is_err() {
+            return false;
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        match rustix::net::send(&*self.stream, &frame, flags) {
+            Ok(sent) => {
+                turn.torn = sent != frame.len();
+                !turn.torn
+            }
+            Err(_) => false,
+        }
     }
 
     /// Ends the conversation, both ways, at once. The agent sees the connection close.
@@ -156,7 +223,7 @@ impl Speaker {
 #[derive(Debug)]
 pub struct Listener {
     stream: Arc<UnixStream>,
-    decoder: Decoder,
+    endpoint: Endpoint<HostSide>,
     buffer: Vec<u8>,
 }
 
@@ -164,19 +231,28 @@ impl Listener {
     /// The next message; [`ConversationError::Closed`] at the end of the stream.
     /// Cancel-safe.
     pub async fn next(&mut self) -> Result<GuestMessage, ConversationError> {
+        match self.arrival().await? {
+            Arrival::Message(message) => Ok(message),
+            Arrival::Greeted(_) => Err(ConversationError::OutOfTurn),
+        }
+    }
+
+    async fn arrival(&mut self) -> Result<Arrival<GuestMessage>, ConversationError> {
+        // A guest that always has something to say must not keep a thread from everybody else.
+        consume_budget().await;
         loop {
-            if let Some(message) = self.decoder.next_message()? {
-                return Ok(message);
+            if let Some(arrival) = self.endpoint.next_arrival()? {
+                return Ok(arrival);
             }
             self.stream.readable().await?;
             self.buffer.resize(READ_BYTES, 0);
             match self.stream.try_read(&mut self.buffer) {
                 Ok(0) => {
-                    self.decoder.finish()?;
+                    self.endpoint.finish()?;
                     return Err(ConversationError::Closed);
                 }
                 Ok(count) => self
-                    .decoder
+                    .endpoint
                     .feed(self.buffer.get(..count).unwrap_or_default()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
@@ -210,7 +286,7 @@ async fn write_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Reads the VMM's `OK <port>` line; what came behind it is the agent's already.
-async fn read_answer(stream: &UnixStream) -> Result<Decoder, ConversationError> {
+async fn read_answer(stream: &UnixStream) -> Result<Endpoint<HostSide>, ConversationError> {
     let mut answer = Vec::with_capacity(MAX_ANSWER);
     let mut chunk = [0; 256];
     let line_end = loop {
@@ -236,7 +312,10 @@ async fn read_answer(stream: &UnixStream) -> Result<Decoder, ConversationError> 
     if !line.starts_with(b"OK ") {
         return Err(ConversationError::Refused);
     }
-    let mut decoder = Decoder::new();
-    decoder.feed(rest);
-    Ok(decoder)
+    let mut endpoint = Endpoint::default();
+    endpoint.feed(rest);
+    Ok(endpoint)
 }
+
+#[cfg(test)]
+mod tests;

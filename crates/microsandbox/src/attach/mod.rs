@@ -95,7 +95,10 @@ impl Sandbox {
         };
         match ended {
             Ok(Ending::Exited(code)) => Ok(code),
-            Ok(Ending::Detached) => Ok(DETACHED),
+            Ok(Ending::Detached) => {
+                handle.detach().await?;
+                Ok(DETACHED)
+            }
             Err(error) => Err(self.explain(error).await),
         }
     }

@@ -4,31 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use msb_protocol::{HostMessage, MAX_CHUNK, TerminalSize};
-use msb_runtime::conversation::{ConversationError, Speaker};
-use tokio::sync::{Semaphore, mpsc};
+use msb_protocol::{GuestMessage, HostMessage, MAX_CHUNK, MessageType, SessionAnswer, SessionCall};
+use msb_protocol::{TerminalSize, ViewEvent};
+use msb_runtime::conversation::ConversationError;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
-use super::pump::{self, News};
+use super::link::Link;
+use super::pump::{self, News, Reader};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::exec::{ExecEvent, ExecOutput, Exit, ExitStatus};
 
 /// The signal that cannot be refused.
 const SIGKILL: i32 = 9;
 
-/// The part that handle, control and sink share.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) session: u64,
-    pub(crate) speaker: Speaker,
-    /// Bytes of standard input that may be sent now; closed when nobody reads them.
-    pub(crate) window: Arc<Semaphore>,
-}
+/// How long a detach may take, with the standard input that was still on its way.
+const DETACH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running command.
 ///
 /// Dropping it kills the command, with everything that it started in its process group.
+/// [`detach`](Self::detach) leaves it running.
 #[derive(Debug)]
 pub struct ExecHandle {
     link: Arc<Link>,
@@ -36,10 +33,12 @@ pub struct ExecHandle {
     stdin: Option<ExecSink>,
     news: mpsc::Receiver<News>,
     exit: Option<Exit>,
-    pump: JoinHandle<()>,
+    dropped: u64,
+    pump: JoinHandle<Reader>,
     /// Writes `StdinMode::Bytes`.
     feeder: Option<JoinHandle<()>>,
-    deadline: Option<(Instant, Duration)>,
+    /// There is nothing left to end.
+    done: bool,
 }
 
 impl ExecHandle {
@@ -48,7 +47,7 @@ impl ExecHandle {
         pid: u32,
         piped: bool,
         news: mpsc::Receiver<News>,
-        pump: JoinHandle<()>,
+        pump: JoinHandle<Reader>,
     ) -> Self {
         let stdin = piped.then(|| ExecSink {
             link: Arc::clone(&link),
@@ -59,15 +58,11 @@ impl ExecHandle {
             stdin,
             news,
             exit: None,
+            dropped: 0,
             pump,
             feeder: None,
-            deadline: None,
+            done: false,
         }
-    }
-
-    /// Kills the command when it is not over after `timeout` from now.
-    pub(crate) fn limit(&mut self, timeout: Duration) {
-        self.deadline = Some((Instant::now() + timeout, timeout));
     }
 
     /// Writes `bytes` to standard input, and then its end.
@@ -99,9 +94,9 @@ impl ExecHandle {
         match self.next().await {
             Ok(event) => event,
             Err(MicrosandboxError::Protocol(error)) => {
-                Some(ExecEvent::Failed(pump::broken(&error)))
+                Some(ExecEvent::Failed(pump::broken(error.to_string())))
             }
-            Err(error) => Some(ExecEvent::Failed(pump::message(error.to_string()))),
+            Err(error) => Some(ExecEvent::Failed(pump::broken(error.to_string()))),
         }
     }
 
@@ -110,28 +105,93 @@ impl ExecHandle {
         if let Some(pid) = self.pid.take() {
             return Ok(Some(ExecEvent::Started { pid }));
         }
-        let news = match self.deadline {
-            None => self.news.recv().await,
-            Some((at, timeout)) => match tokio::time::timeout_at(at, self.news.recv()).await {
-                Ok(news) => news,
-                Err(_) => {
-                    self.news.close();
+        loop {
+            match self.news.recv().await {
+                Some(News::Event(event, offset)) => {
+                    self.link.took(offset);
+                    return Ok(Some(event));
+                }
+                Some(News::Dropped(bytes, offset)) => {
+                    self.link.took(offset);
+                    self.dropped = self.dropped.saturating_add(bytes);
+                }
+                Some(News::Exited(exit)) => {
+                    self.exit = Some(exit);
+                    // The agent need not keep it for anybody else.
                     self.end();
-                    self.deadline = None;
+                    return Ok(Some(ExecEvent::Exited {
+                        code: ExitStatus::from(exit).code,
+                    }));
+                }
+                Some(News::Late(timeout)) => {
+                    self.end();
                     return Err(MicrosandboxError::ExecTimeout(timeout));
                 }
-            },
-        };
-        match news {
-            Some(News::Event(event)) => Ok(Some(event)),
-            Some(News::Exited(exit)) => {
-                self.exit = Some(exit);
-                Ok(Some(ExecEvent::Exited {
-                    code: ExitStatus::from(exit).code,
-                }))
+                Some(News::Broken(error)) => return Err(error.into()),
+                None => return Ok(None),
             }
-            Some(News::Broken(error)) => Err(error.into()),
-            None => Ok(None),
+        }
+    }
+
+    /// How many bytes of its output are missing from what was received so far: those that it wrote
+    /// while nobody held a handle on it, beyond what the guest keeps (the newest 1 MiB).
+    pub fn dropped_bytes(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Leaves the command running, in the sandbox's care:
+    /// [`Sandbox::attach_session`](crate::Sandbox::attach_session) goes on with it, at the output
+    /// that was not received here. What was given as [`StdinMode::Bytes`](crate::StdinMode::Bytes) is
+    /// handed over first. A timeout that it was started with goes on to count.
+    ///
+    /// # Errors
+    ///
+    /// When the sandbox does not answer, or its agent is too old for that. The command is killed
+    /// then, as if the handle had been dropped.
+    pub async fn detach(mut self) -> MicrosandboxResult<()> {
+        let deadline = Instant::now() + DETACH_TIMEOUT;
+        let result = timeout_at(deadline, self.leave())
+            .await
+            .unwrap_or(Err(ConversationError::Timeout(DETACH_TIMEOUT)));
+        if result.is_ok() {
+            self.done = true;
+            self.link.speaker.hang_up();
+        }
+        Ok(result?)
+    }
+
+    async fn leave(&mut self) -> Result<(), ConversationError> {
+        if !self.link.lasting {
+            let kind = MessageType::Session;
+            return Err(ConversationError::Unsupported { kind });
+        }
+        if let Some(feeder) = &mut self.feeder {
+            // It fails only when it is ended.
+            let _ = feeder.await;
+            self.feeder = None;
+        }
+        // The pump lets go of what it has: the agent still has that too.
+        self.news.close();
+        while self.news.try_recv().is_ok() {}
+        let mut reader = (&mut self.pump)
+            .await
+            .map_err(|_| ConversationError::Closed)?;
+        let offset = self.link.received();
+        let detach = SessionCall::Detach { offset }.into();
+        self.link.speaker.send(&detach).await?;
+        loop {
+            let message = reader.listener.next().await?;
+            if message == GuestMessage::Session(SessionAnswer::Detached) {
+                return Ok(());
+            }
+            // What was on its way is not lost: the next one to attach gets it.
+            match reader.viewer.take(message)? {
+                ViewEvent::Refused(refusal) => {
+                    return Err(ConversationError::RefusedByAgent(refusal));
+                }
+                ViewEvent::Failed(_) => return Err(ConversationError::OutOfTurn),
+                _ => {}
+            }
         }
     }
 
@@ -194,13 +254,14 @@ impl ExecHandle {
     }
 
     /// Ends the conversation: the agent kills what is left of the command.
-    fn end(&self) {
+    fn end(&mut self) {
         self.pump.abort();
         if let Some(feeder) = &self.feeder {
             feeder.abort();
         }
-        self.link.window.close();
-        self.link.speaker.hang_up();
+        if !std::mem::replace(&mut self.done, true) {
+            self.link.end();
+        }
     }
 }
 
@@ -210,7 +271,7 @@ impl Drop for ExecHandle {
     }
 }
 
-/// Signals and resizes a command; clones do the same.
+/// Signals and resizes a command; clones do the same. What is said to one that has ended does nothing.
 #[derive(Clone, Debug)]
 pub struct ExecControl {
     link: Arc<Link>,
@@ -224,7 +285,7 @@ impl ExecControl {
 
     /// Sends a signal to the command's process group.
     pub async fn signal(&self, signal: i32) -> MicrosandboxResult<()> {
-        Ok(self.link.speaker.send(&HostMessage::Signal(signal)).await?)
+        Ok(self.link.say(&HostMessage::Signal(signal)).await?)
     }
 
     /// Kills the command's process group.
@@ -238,7 +299,7 @@ impl ExecControl {
             rows,
             columns: cols,
         };
-        Ok(self.link.speaker.send(&HostMessage::Resize(size)).await?)
+        Ok(self.link.say(&HostMessage::Resize(size)).await?)
     }
 }
 
@@ -275,6 +336,6 @@ impl ExecSink {
 
     /// Ends the input: the command reads end-of-file.
     pub async fn close(&self) -> MicrosandboxResult<()> {
-        Ok(self.link.speaker.send(&HostMessage::StdinEof).await?)
+        Ok(self.link.say(&HostMessage::StdinEof).await?)
     }
 }

@@ -1,28 +1,20 @@
 //! Running commands: options, output, live streams.
 
 mod handle;
+mod link;
 mod options;
 mod output;
 mod pump;
+mod session;
+mod start;
+
+#[cfg(test)]
+mod tests;
 
 pub use handle::{ExecControl, ExecHandle, ExecSink};
 pub use options::{ExecOptions, ExecOptionsBuilder, RlimitResource, StdinMode};
 pub use output::{ExecEvent, ExecOutput, ExecStdinError, Exit, ExitStatus};
+pub use session::{SessionInfo, SessionState};
 
-use msb_protocol::{ExecRequest, HostMessage};
-use msb_runtime::conversation::Conversation;
-
-use crate::error::MicrosandboxResult;
-
-/// Starts a command in a conversation with the agent.
-pub(crate) async fn start(
-    conversation: Conversation,
-    request: ExecRequest,
-) -> MicrosandboxResult<ExecHandle> {
-    let piped = request.stdin == msb_protocol::Stdin::Pipe;
-    conversation
-        .speaker
-        .send(&HostMessage::Exec(request))
-        .await?;
-    pump::start(conversation, piped).await
-}
+pub(crate) use session::list;
+pub(crate) use start::{Start, attach, start};

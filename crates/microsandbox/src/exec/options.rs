@@ -38,6 +38,8 @@ pub struct ExecOptions {
     pub tty: bool,
     /// Its resource limits.
     pub rlimits: Vec<ResourceLimit>,
+    /// Whether it lives on when this program ends.
+    pub detachable: bool,
 }
 
 /// Makes [`ExecOptions`].
@@ -128,6 +130,14 @@ impl ExecOptionsBuilder {
     #[must_use]
     pub fn tty(mut self, tty: bool) -> Self {
         self.options.tty = tty;
+        self
+    }
+
+    /// Whether the command lives on, to be attached again, when this program ends however that
+    /// may be, if the sandbox does. Dropping its handle ends it all the same.
+    #[must_use]
+    pub fn detachable(mut self, detachable: bool) -> Self {
+        self.options.detachable = detachable;
         self
     }
 

@@ -1,14 +1,20 @@
 //! Running commands in a sandbox.
 
 use msb_protocol::{ExecRequest, RefusalKind, Stdin, TerminalSize};
-use msb_runtime::conversation::ConversationError;
+use msb_runtime::conversation::{Conversation, ConversationError};
+use tokio::time::Instant;
 
 use super::{Sandbox, SandboxStatus};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::exec::{self, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, StdinMode};
+use crate::exec::{
+    self, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, SessionInfo, Start, StdinMode,
+};
 
 /// The shell of a sandbox that names none.
 const DEFAULT_SHELL: &str = "/bin/sh";
+
+/// The key that ends the input of a terminal (`VEOF`, Control-D).
+const END_OF_INPUT: &[u8] = b"\x04";
 
 /// The size of a terminal whose size nobody said.
 pub(crate) const DEFAULT_TERMINAL: TerminalSize = TerminalSize {
@@ -106,6 +112,64 @@ impl Sandbox {
         shell.unwrap_or_else(|| DEFAULT_SHELL.to_owned())
     }
 
+    /// The sandbox's sessions, the oldest first: commands that run, whoever started them, and those
+    /// that ended while nobody held a handle on them and were not collected yet. The guest keeps
+    /// the newest 256 of the latter.
+    pub async fn sessions(&self) -> MicrosandboxResult<Vec<SessionInfo>> {
+        let listing = async {
+            let conversation = self.dial().await?;
+            Ok(exec::list(conversation).await?)
+        };
+        match listing.await {
+            Ok(sessions) => Ok(sessions),
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    /// Goes on with a session that nobody holds a handle on, at the output that nobody received.
+    /// Of what a command wrote meanwhile the guest keeps the newest MiB;
+    /// [`ExecHandle::dropped_bytes`] says how much is missing. A command that has ended is
+    /// collected by this: its end is received after its output.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionNotFound`](MicrosandboxError::SessionNotFound), and
+    /// [`SessionAttached`](MicrosandboxError::SessionAttached) while somebody else holds a handle.
+    pub async fn attach_session(&self, id: impl AsRef<str>) -> MicrosandboxResult<ExecHandle> {
+        let id = id.as_ref();
+        let Ok(session) = id.parse() else {
+            return Err(MicrosandboxError::SessionNotFound(id.to_owned()));
+        };
+        let attaching = async {
+            let conversation = self.dial().await?;
+            exec::attach(conversation, session).await
+        };
+        let error = match attaching.await {
+            Ok(handle) => return Ok(handle),
+            Err(error) => error,
+        };
+        if let MicrosandboxError::Protocol(ConversationError::RefusedByAgent(refusal)) = &error {
+            match refusal.kind {
+                RefusalKind::NoSession => {
+                    return Err(MicrosandboxError::SessionNotFound(id.to_owned()));
+                }
+                RefusalKind::Attached => {
+                    return Err(MicrosandboxError::SessionAttached(id.to_owned()));
+                }
+                _ => {}
+            }
+        }
+        Err(self.explain(error).await)
+    }
+
+    /// A conversation with its agent.
+    async fn dial(&self) -> MicrosandboxResult<Conversation> {
+        match self.not_running() {
+            Some(error) => Err(error),
+            None => self.backend.sandboxes().dial(self.name()).await,
+        }
+    }
+
     /// Starts a command; its terminal, if it gets one, has this size.
     pub(crate) async fn run(
         &self,
@@ -113,13 +177,21 @@ impl Sandbox {
         options: ExecOptions,
         size: TerminalSize,
     ) -> MicrosandboxResult<ExecHandle> {
-        if let Some(error) = self.not_running() {
-            return Err(error);
-        }
         let (stdin, input) = match options.stdin {
+            // A terminal has no end of its own: whoever reads it is told with the key for that.
+            StdinMode::Null if options.tty => (Stdin::Pipe, Some(END_OF_INPUT.to_vec())),
             StdinMode::Null => (Stdin::Null, None),
             StdinMode::Pipe => (Stdin::Pipe, None),
-            StdinMode::Bytes(bytes) => (Stdin::Pipe, Some(bytes)),
+            StdinMode::Bytes(mut bytes) => {
+                if options.tty {
+                    // In the middle of a line it only ends the line.
+                    if bytes.last().is_some_and(|last| *last != b'\n') {
+                        bytes.extend_from_slice(END_OF_INPUT);
+                    }
+                    bytes.extend_from_slice(END_OF_INPUT);
+                }
+                (Stdin::Pipe, Some(bytes))
+            }
         };
         let runtime = &self.config().runtime;
         let request = ExecRequest {
@@ -133,13 +205,22 @@ impl Sandbox {
             // The command's own come last, and the last one counts.
             limits: [self.config().rlimits.as_slice(), &options.rlimits].concat(),
         };
-        let starting = async {
-            let conversation = self.backend.sandboxes().dial(self.name()).await?;
-            exec::start(conversation, request).await
+        let start = Start {
+            request,
+            detachable: options.detachable,
+            timeout: options.timeout,
         };
-        let started = match options.timeout {
+        // What lies beyond the clock's end is no deadline.
+        let deadline = options
+            .timeout
+            .and_then(|timeout| Some((timeout, Instant::now().checked_add(timeout)?)));
+        let starting = async {
+            let conversation = self.dial().await?;
+            exec::start(conversation, start, deadline.map(|(_, at)| at)).await
+        };
+        let started = match deadline {
             None => starting.await,
-            Some(timeout) => tokio::time::timeout(timeout, starting)
+            Some((timeout, at)) => tokio::time::timeout_at(at, starting)
                 .await
                 .unwrap_or(Err(MicrosandboxError::ExecTimeout(timeout))),
         };
@@ -147,9 +228,6 @@ impl Sandbox {
             Ok(handle) => handle,
             Err(error) => return Err(self.explain(error).await),
         };
-        if let Some(timeout) = options.timeout {
-            handle.limit(timeout);
-        }
         if let Some(bytes) = input {
             handle.feed(bytes);
         }

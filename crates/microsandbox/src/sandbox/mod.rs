@@ -51,6 +51,7 @@ use futures::Stream;
 use msb_runtime::boot::BootTimings;
 use msb_runtime::end::EndReason;
 
+use crate::agent::AgentClient;
 use crate::backend::local::{End, Link};
 use crate::backend::{
     Backend, BackendKind, Launched, SandboxBackend, SandboxRequest, default_backend,
@@ -71,6 +72,7 @@ pub struct Sandbox {
     config: SandboxConfig,
     backend: Arc<dyn Backend>,
     link: Link,
+    client: Arc<AgentClient>,
     local: Option<SandboxLocalState>,
 }
 
@@ -150,7 +152,10 @@ impl Sandbox {
     }
 
     fn new(backend: Arc<dyn Backend>, launched: Launched) -> Self {
+        let name = launched.config.name.clone();
+        let client = AgentClient::of_run(Arc::clone(&backend), name, launched.link.end());
         Self {
+            client: Arc::new(client),
             config: launched.config,
             backend,
             link: launched.link,
@@ -240,6 +245,16 @@ impl Sandbox {
     /// The place it runs in.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
+    }
+
+    /// Direct access to its agent. Nothing is connected before that is needed.
+    pub fn client(&self) -> &AgentClient {
+        &self.client
+    }
+
+    /// The same, to be kept.
+    pub fn client_arc(&self) -> Arc<AgentClient> {
+        Arc::clone(&self.client)
     }
 
     /// What is known of it on this host.

@@ -155,6 +155,11 @@ impl Link {
         self.end.borrow().clone()
     }
 
+    /// What tells how it ended, once it has.
+    pub(crate) fn end(&self) -> watch::Receiver<Option<End>> {
+        self.end.clone()
+    }
+
     /// Waits until it has ended and nothing of it is left. Cancel-safe.
     pub(crate) async fn wait(&self) -> End {
         let mut end = self.end.clone();

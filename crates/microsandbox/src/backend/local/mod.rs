@@ -105,7 +105,7 @@ impl LocalBackend {
         blocking(move || look(&registry)).await
     }
 
-    fn run_dir(&self, name: &str) -> MicrosandboxResult<RunDir> {
+    pub(crate) fn run_dir(&self, name: &str) -> MicrosandboxResult<RunDir> {
         Ok(RunDir::of(&self.home()?, name))
     }
 
