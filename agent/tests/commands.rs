@@ -194,6 +194,48 @@ fn bad_arguments_are_told_apart() {
 }
 
 #[test]
+fn a_program_that_is_being_written_cannot_be_executed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("busy");
+    std::fs::copy("/bin/true", &path).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    let writer = std::fs::OpenOptions::new().append(true).open(&path);
+    let busy = failure(request(path.to_str().unwrap(), &[]));
+    assert_eq!(
+        (busy.kind, busy.errno),
+        (ExecFailureKind::Other, Some(libc::ETXTBSY))
+    );
+    drop(writer);
+    assert_eq!(
+        run(request(path.to_str().unwrap(), &[])).exit,
+        Some(Exit::Code(0))
+    );
+}
+
+#[test]
+fn a_user_who_may_have_no_more_processes_is_told_so() {
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let mut only = request("sleep", &["1000"]);
+    only.user = Some("54321".to_owned());
+    let mut only = Client::exec(only);
+    only.started();
+    let mut exec = request("true", &[]);
+    exec.user = Some("54321".to_owned());
+    exec.limits = vec![ResourceLimit {
+        resource: Resource::Nproc,
+        soft: 0,
+        hard: 0,
+    }];
+    let none = failure(exec);
+    assert_eq!(
+        (none.kind, none.errno),
+        (ExecFailureKind::ResourceExhausted, Some(libc::EAGAIN))
+    );
+}
+
+#[test]
 fn limits_are_set() {
     let mut exec = shell("ulimit -Sn; ulimit -Hn; ulimit -c");
     exec.limits = vec![
