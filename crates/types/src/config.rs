@@ -1,13 +1,22 @@
 //! The configuration of a sandbox, as it is asked for and as it is stored.
+//!
+//! A stored configuration has what differs from the default, except for what the first release of this
+//! format wrote always; so a field that comes later changes nothing for who does not use it.
+//! What is a matter of one creation, and what nobody may read from a file, is never stored.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::limit::ResourceLimit;
+use crate::mount::VolumeMount;
+use crate::network::NetworkSpec;
+use crate::patch::Patch;
+use crate::registry::RegistryAuth;
+use crate::rootfs::{PullPolicy, RootfsSource};
+use crate::runtime::{EnvVar, HandoffInit, LifecycleOptions, RuntimeOptions, SecurityProfile};
 
 /// Everything that says what a sandbox is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +41,48 @@ pub struct SandboxConfig {
     /// Limits of every command, under the command's own.
     #[serde(default)]
     pub rlimits: Vec<ResourceLimit>,
+    /// What is mounted beside its root.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<VolumeMount>,
+    /// What is changed in its root before it is first booted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<Patch>,
+    /// What network it has.
+    #[serde(default, skip_serializing_if = "NetworkSpec::is_default")]
+    pub network: NetworkSpec,
+    /// What becomes its PID 1, if not the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<HandoffInit>,
+    /// When its image is pulled.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pull_policy: PullPolicy,
+    /// How much its commands may do.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub security_profile: SecurityProfile,
     /// When it ends by itself, and what is left of it then.
     #[serde(default)]
     pub lifecycle: LifecycleOptions,
+    /// Who it is to the registry of its image. Never stored.
+    #[serde(skip)]
+    pub registry_auth: Option<RegistryAuth>,
+    /// Whether that registry is talked to without TLS. A matter of one pull: never stored.
+    #[serde(skip)]
+    pub insecure: bool,
+    /// Authorities that are trusted there beside the host's, PEM. Never stored.
+    #[serde(skip)]
+    pub ca_certs: Vec<Vec<u8>>,
+    /// The digest that its image's reference stood for. A matter of one creation: never stored.
+    #[serde(skip)]
+    pub manifest_digest: Option<String>,
+    /// The snapshot's writable layer that it begins from. A matter of one creation: never stored.
+    #[serde(skip)]
+    pub snapshot_upper_source: Option<PathBuf>,
+    /// Whether its default command runs when it starts. A matter of one creation: never stored.
+    #[serde(skip)]
+    pub startup_command_requested: bool,
+    /// The command that its creator runs first. A matter of one creation: never stored.
+    #[serde(skip)]
+    pub initial_command: Option<Vec<String>>,
     /// Takes the place of a sandbox of the same name. A matter of one creation: never stored.
     #[serde(skip)]
     pub replace_existing: bool,
@@ -57,7 +105,20 @@ impl Default for SandboxConfig {
             env: Vec::new(),
             labels: BTreeMap::new(),
             rlimits: Vec::new(),
+            mounts: Vec::new(),
+            patches: Vec::new(),
+            network: NetworkSpec::default(),
+            init: None,
+            pull_policy: PullPolicy::default(),
+            security_profile: SecurityProfile::default(),
             lifecycle: LifecycleOptions::default(),
+            registry_auth: None,
+            insecure: false,
+            ca_certs: Vec::new(),
+            manifest_digest: None,
+            snapshot_upper_source: None,
+            startup_command_requested: false,
+            initial_command: None,
             replace_existing: false,
             replace_with_timeout: DEFAULT_REPLACE_TIMEOUT,
         }
@@ -71,42 +132,8 @@ fn default_replace_timeout() -> Duration {
     DEFAULT_REPLACE_TIMEOUT
 }
 
-/// What a root file system is made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum RootfsSource {
-    /// A directory on the host.
-    Bind(PathBuf),
-    /// An image in an OCI registry.
-    Oci {
-        /// The reference, `python:3.12`.
-        reference: String,
-        /// Size of the writable layer.
-        upper_size_mib: Option<u32>,
-    },
-    /// A disk image with a file system on it.
-    DiskImage {
-        /// The image file.
-        path: PathBuf,
-        /// Its format.
-        format: DiskImageFormat,
-        /// Its file system; found out when not given.
-        fstype: Option<String>,
-    },
-}
-
-/// Formats of disk images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum DiskImageFormat {
-    /// QEMU copy-on-write.
-    Qcow2,
-    /// Byte for byte.
-    Raw,
-    /// VMware.
-    Vmdk,
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Processors and memory.
@@ -128,87 +155,6 @@ impl Default for Resources {
     }
 }
 
-/// What commands run with unless they say otherwise.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RuntimeOptions {
-    /// Working directory.
-    pub workdir: Option<String>,
-    /// The shell that runs scripts.
-    pub shell: Option<String>,
-    /// Host name; derived from the sandbox's name when not given.
-    pub hostname: Option<String>,
-    /// Who runs commands: `name`, `uid`, `user:group`.
-    pub user: Option<String>,
-    /// How much its supervisor writes to its own log.
-    pub log_level: Option<LogLevel>,
-    /// Milliseconds between two samples of its metrics; one second when not given.
-    pub metrics_sample_interval_ms: Option<NonZeroU64>,
-    /// Whether no metrics are sampled.
-    pub disable_metrics_sample: bool,
-}
-
-/// Milliseconds between two samples of a sandbox's metrics, when nobody says.
-const DEFAULT_METRICS_INTERVAL: Duration = Duration::from_secs(1);
-
-impl RuntimeOptions {
-    /// How often metrics are sampled; `None` when they are not.
-    pub fn metrics_interval(&self) -> Option<Duration> {
-        match (self.disable_metrics_sample, self.metrics_sample_interval_ms) {
-            (true, _) => None,
-            (false, Some(ms)) => Some(Duration::from_millis(ms.get())),
-            (false, None) => Some(DEFAULT_METRICS_INTERVAL),
-        }
-    }
-}
-
-/// When a sandbox ends by itself, and what is left of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LifecycleOptions {
-    /// Its record and directory go when its first run ends.
-    pub ephemeral: bool,
-    /// Seconds after which a run is stopped.
-    pub max_duration_secs: Option<u64>,
-    /// Seconds without a command and without work in the guest after which a run is stopped.
-    pub idle_timeout_secs: Option<u64>,
-}
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LogLevel {
-    /// What failed.
-    Error,
-    /// And what looks wrong.
-    Warn,
-    /// And what happened.
-    Info,
-    /// And why.
-    Debug,
-    /// And everything else.
-    Trace,
-}
-
-impl LogLevel {
-    /// Its name in a filter.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-        }
-    }
-}
-
-/// One environment variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnvVar {
-    /// Its name: not empty, without `=`.
-    pub key: String,
-    /// Its value.
-    pub value: String,
-}
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,56 @@
+//! What a root file system is made from.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// What a root file system is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RootfsSource {
+    /// A directory on the host.
+    Bind(PathBuf),
+    /// An image in an OCI registry.
+    Oci {
+        /// The reference, `python:3.12`.
+        reference: String,
+        /// Size of the writable layer.
+        upper_size_mib: Option<u32>,
+    },
+    /// A disk image with a file system on it.
+    DiskImage {
+        /// The image file.
+        path: PathBuf,
+        /// Its format.
+        format: DiskImageFormat,
+        /// Its file system; found out when not given.
+        fstype: Option<String>,
+    },
+}
+
+/// Formats of disk images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DiskImageFormat {
+    /// QEMU copy-on-write.
+    Qcow2,
+    /// Byte for byte.
+    Raw,
+    /// VMware.
+    Vmdk,
+}
+
+/// When an OCI image is pulled from its registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PullPolicy {
+    /// When it is not on this host yet.
+    #[default]
+    IfMissing,
+    /// Each time.
+    Always,
+    /// Never: it must be on this host.
+    Never,
+}
