@@ -17,12 +17,21 @@ pub const MINIMUM_GENERATION: u32 = 1;
 pub struct Features(pub u64);
 
 impl Features {
+    /// Settings before the boot, and the host's clock after it
+    /// ([`HostMessage::Setting`](crate::HostMessage::Setting)).
+    pub const SETTINGS: Self = Self(1 << 2);
+
     /// What this build can do.
-    pub const SUPPORTED: Self = Self(0);
+    pub const SUPPORTED: Self = Self(Self::SETTINGS.0);
 
     /// What both have.
     pub const fn both(self, other: Self) -> Self {
         Self(self.0 & other.0)
+    }
+
+    /// Whether all of `other` is among these.
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
     }
 }
 

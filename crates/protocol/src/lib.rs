@@ -14,6 +14,7 @@ mod codec;
 mod frame;
 mod hello;
 mod message;
+mod setting;
 
 pub use codec::{CodecError, encode};
 pub use frame::{Decoder, FrameError, LENGTH_BYTES, MAX_CHUNK, MAX_FRAME};
@@ -22,6 +23,9 @@ pub use message::{
     BootFailure, BootRequest, BootStage, ExecFailure, ExecFailureKind, ExecRequest, Exit,
     GuestMessage, GuestSample, HostMessage, INITIAL_STDIN_WINDOW, MAX_PROGRAM, OutputSource, Ready,
     Refusal, RefusalKind, Resource, ResourceLimit, Root, Stdin, TerminalSize,
+};
+pub use setting::{
+    AUTO_INIT, INIT_PLACES, InitProgram, MAX_TMPFS, MAX_TMPFS_PATH, SCRIPTS_DIR, Setting, Tmpfs,
 };
 
 /// The guest's vsock port on which the agent serves conversations.

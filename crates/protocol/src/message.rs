@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::hello::Hello;
+use crate::setting::Setting;
 
 pub use msb_types::{Resource, ResourceLimit};
 
@@ -51,6 +52,9 @@ pub enum HostMessage {
     },
     /// On the monitor conversation: asks for a [`GuestMessage::Sample`].
     Sample,
+    /// On the boot conversation, before [`HostMessage::Boot`], if the guest has
+    /// [`Features::SETTINGS`](crate::Features::SETTINGS): what else the guest is to be.
+    Setting(Setting),
 }
 
 /// What the guest sends.
@@ -120,6 +124,12 @@ pub enum GuestMessage {
     },
     /// To the monitor: the answer to [`HostMessage::Sample`].
     Sample(GuestSample),
+    /// On the boot conversation: what time is it? Answered by
+    /// [`Setting::Clock`](crate::Setting::Clock).
+    ClockAsked {
+        /// Comes back with the answer. Never 0.
+        id: u32,
+    },
 }
 
 /// The most bytes of a program's name that the monitor is told.
@@ -174,10 +184,12 @@ pub enum BootStage {
     Root,
     /// Making it `/`.
     SwitchRoot,
-    /// Host name, environment.
+    /// Host name, mounts, scripts.
     Settings,
     /// Opening the agent's port.
     Serve,
+    /// Handing PID 1 on to the init of the root.
+    Init,
 }
 
 /// Why the guest did not come up.
