@@ -16,6 +16,7 @@
 mod agent;
 pub mod boot;
 mod channel;
+mod clock;
 mod conversation;
 mod exec;
 pub mod log;

@@ -7,13 +7,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use msb_protocol::{BootRequest, GuestMessage, HostMessage, MONITOR_PORT, Ready, RefusalKind};
+use msb_protocol::{
+    BootRequest, GuestMessage, HostMessage, MONITOR_PORT, Ready, RefusalKind, Setting,
+};
 use tokio::select;
 use tokio::time::timeout;
 
-use super::{BootError, bring_up, call, clock_ns, serve as port, start_agent};
+use super::wanted::Wanted;
+use super::{BootError, bring_up, call, clock_ns, defaults, handoff, serve as port, start_agent};
 use crate::agent::Agent;
 use crate::channel::{Channel, ChannelError};
+use crate::clock::Clock;
+use crate::exec::Defaults;
 use crate::log;
 use crate::monitor::{self, Line};
 use crate::shutdown::{DEFAULT_GRACE, Order, drain};
@@ -29,12 +34,12 @@ pub(super) async fn serve(
     began: u64,
     order: &Rc<Order>,
 ) -> Option<Rc<Agent>> {
-    let request = match timeout(REQUEST, listen(&channel)).await {
-        Ok(Ok(request)) => request,
+    let (request, wanted) = match timeout(REQUEST, listen(&channel)).await {
+        Ok(Ok(heard)) => heard,
         Ok(Err(error)) => return give_up(channel, error).await,
         Err(_elapsed) => return give_up(channel, ChannelError::Late).await,
     };
-    match boot(mounted, request).await {
+    match boot(mounted, request, wanted).await {
         Ok((agent, old)) => {
             // Before anybody knows that commands are served, so that none is missed.
             let line = agent.monitor.open();
@@ -68,14 +73,20 @@ pub(super) async fn serve(
 }
 
 /// The supervisor's first words.
-async fn listen(channel: &Channel) -> Result<BootRequest, ChannelError> {
+async fn listen(channel: &Channel) -> Result<(BootRequest, Wanted), ChannelError> {
     channel.greet().await?;
     channel.greeted().await?;
-    match channel.receive().await? {
-        HostMessage::Boot(request) => Ok(request),
-        _ => Err(ChannelError::Unexpected(
-            "the boot conversation opens with Boot",
-        )),
+    let mut wanted = Wanted::default();
+    loop {
+        match channel.receive().await? {
+            HostMessage::Setting(setting) => wanted.take(setting),
+            HostMessage::Boot(request) => return Ok((request, wanted)),
+            _ => {
+                return Err(ChannelError::Unexpected(
+                    "the boot conversation opens with settings and Boot",
+                ));
+            }
+        }
     }
 }
 
@@ -89,10 +100,20 @@ async fn give_up(channel: Channel, error: ChannelError) -> Option<Rc<Agent>> {
 async fn boot(
     mounted: Result<(), BootError>,
     request: BootRequest,
+    mut wanted: Wanted,
 ) -> Result<(Rc<Agent>, Option<super::switch::OldRoot>), BootError> {
     mounted?;
-    let old = bring_up(&request).await?;
-    let agent = start_agent(request.env)?;
+    let scripts = wanted.has_scripts();
+    let old = bring_up(&request, &mut wanted).await?;
+    let defaults = Defaults {
+        scripts,
+        restricted: wanted.restricted,
+        ..defaults(request.env)
+    };
+    if let Some(init) = &wanted.init {
+        handoff::run(init, &defaults).await?;
+    }
+    let agent = start_agent(defaults)?;
     port::serve(&agent)?;
     Ok((agent, old))
 }
@@ -118,6 +139,7 @@ fn report(agent: &Rc<Agent>, line: Line) {
 async fn obey(channel: &Channel, agent: &Agent, order: &Order) {
     // How long processes get when no session is left, if that is to be the end.
     let mut draining: Option<Duration> = None;
+    let clock = Clock::default();
     loop {
         let message = select! {
             message = channel.receive() => message,
@@ -133,12 +155,18 @@ async fn obey(channel: &Channel, agent: &Agent, order: &Order) {
                 agent.drain();
                 draining = Some(draining.map_or(grace, |before| before.min(grace)));
             }
+            Ok(HostMessage::Setting(Setting::Clock { id, unix_ns })) => {
+                if let Some(id) = clock.told(id, unix_ns) {
+                    // As with the next.
+                    let _ = channel.send(&GuestMessage::ClockAsked { id }).await;
+                }
+            }
             Ok(HostMessage::Ping) => {
                 // If this fails, so does the next receive.
                 let _ = channel.send(&GuestMessage::Pong).await;
             }
             Ok(_) => {
-                let message = "a booted guest takes Drain and Shutdown here";
+                let message = "a booted guest takes Drain, Shutdown and Clock here";
                 channel.refuse(RefusalKind::Unexpected, message).await;
                 break;
             }
@@ -167,7 +195,6 @@ mod tests {
 
     use super::*;
     use crate::agent::{NoSession, OpenSession};
-    use crate::exec::Defaults;
     use crate::stream::Stream;
 
     /// Far more than anything here takes.

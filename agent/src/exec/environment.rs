@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
-use msb_protocol::{ExecFailure, ExecRequest};
+use msb_protocol::{ExecFailure, ExecRequest, SCRIPTS_DIR};
 
 use super::failure::bad_argument;
 use super::{Defaults, c_string};
@@ -32,6 +32,14 @@ pub(super) fn merge(
     }
     for (name, value) in defaults.env.iter().chain(&request.env) {
         set(name, value);
+    }
+    if defaults.scripts
+        && let Some(path) = env.get_mut("PATH")
+        && !path.split(':').any(|directory| directory == SCRIPTS_DIR)
+    {
+        // An empty one would mean the working directory.
+        let rest = if path.is_empty() { "" } else { ":" };
+        *path = format!("{SCRIPTS_DIR}{rest}{path}");
     }
     env
 }

@@ -3,7 +3,9 @@
 //! Everything `unsafe` of this crate is below here, one concept a file; the rest of the
 //! agent reaches the kernel through `rustix`.
 
+pub(crate) mod handoff;
 pub(crate) mod process;
 pub(crate) mod readiness;
+pub(crate) mod restrict;
 pub(crate) mod signal;
 pub(crate) mod vsock;
