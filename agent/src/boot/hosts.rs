@@ -182,10 +182,7 @@ mod tests {
         .unwrap();
         assert!(run(directory.path(), "web").is_err(), "a FIFO has no end");
         fs::remove_file(&hosts).unwrap();
-        fs::File::create(&hosts)
-            .unwrap()
-            .set_len(FILE_MAX + 1)
-            .unwrap();
+        File::create(&hosts).unwrap().set_len(FILE_MAX + 1).unwrap();
         assert!(run(directory.path(), "web").is_err());
         assert_eq!(hosts.metadata().unwrap().len(), FILE_MAX + 1);
     }

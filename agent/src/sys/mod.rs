@@ -4,6 +4,8 @@
 //! agent reaches the kernel through `rustix`.
 
 pub(crate) mod handoff;
+#[cfg(test)]
+pub(crate) mod private;
 pub(crate) mod process;
 pub(crate) mod readiness;
 pub(crate) mod restrict;

@@ -52,3 +52,44 @@ pub(super) fn restrict() -> Result<(), Errno> {
     }
     set_capabilities(None, sets)
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::thread::{capability_is_in_bounding_set, no_new_privs};
+
+    use super::*;
+
+    /// In a thread of its own: what is given up does not come back.
+    #[test]
+    fn what_was_given_up_is_not_even_roots_again() {
+        let thread = std::thread::spawn(|| {
+            match restrict() {
+                Err(Errno::PERM) => return eprintln!("skipped: not permitted to give it up"),
+                other => other.unwrap(),
+            }
+            assert!(no_new_privs().unwrap());
+            let admin = CapabilitySet::SYS_ADMIN;
+            assert!(!capability_is_in_bounding_set(admin).unwrap());
+            assert!(capability_is_in_bounding_set(CapabilitySet::CHOWN).unwrap());
+            let ours = capabilities(None).unwrap();
+            for set in [ours.effective, ours.permitted, ours.inheritable] {
+                assert!(!set.intersects(GIVEN_UP), "{set:?}");
+            }
+            // A program that root executes has all that the bounding set leaves.
+            let status = std::process::Command::new("cat")
+                .arg("/proc/self/status")
+                .output();
+            let status = String::from_utf8(status.unwrap().stdout).unwrap();
+            let sets: Vec<_> = status
+                .lines()
+                .filter(|line| line.starts_with("Cap"))
+                .collect();
+            assert_eq!(sets.len(), 5, "{status}");
+            for line in sets {
+                let set = u64::from_str_radix(line.rsplit('\t').next().unwrap(), 16).unwrap();
+                assert_eq!(set & GIVEN_UP.bits(), 0, "{line}");
+            }
+        });
+        thread.join().unwrap();
+    }
+}
