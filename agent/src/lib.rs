@@ -18,6 +18,7 @@ pub mod boot;
 mod channel;
 mod clock;
 mod conversation;
+mod devices;
 mod exec;
 pub mod log;
 mod monitor;

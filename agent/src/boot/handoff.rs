@@ -6,8 +6,8 @@
 //! child                              └──> agent: commands, monitor, shutdown
 //! ```
 //!
-//! The agent depends on nothing that an init may change: its descriptors stay what they are, and it
-//! reaps its own children only. If the init cannot be executed, that is a boot that failed. If it ends,
+//! The agent depends on nothing that an init may change: its descriptors stay what they are, those of
+//! devices are found by a directory that it keeps open, and it reaps its own children only. If the init cannot be executed, that is a boot that failed. If it ends,
 //! the kernel does too, and says so on the console, where the supervisor reads it.
 
 use std::fs::{File, metadata, read_link};

@@ -40,7 +40,7 @@ impl PidOne {
         }
         let ours = std::env::current_exe().unwrap();
         // Not to our own output: its last writer may be gone a moment after this test.
-        let log = fs::File::create(dir.join("log")).unwrap();
+        let log = File::create(dir.join("log")).unwrap();
         let child = Command::new("unshare")
             .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
             .arg(ours)

@@ -45,6 +45,7 @@ use msb_protocol::{BootFailure, BootRequest, BootStage, Root, SUPERVISOR_PORT};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::agent::Agent;
+use crate::devices;
 use crate::exec::Defaults;
 use crate::log;
 use crate::shutdown::{Order, end_processes, end_with_init, power_off};
@@ -158,6 +159,7 @@ async fn bring_up(
     };
     mounts::for_root();
     settings::apply(request)?;
+    devices::keep().map_err(|error| BootError::new(BootStage::Settings, "opening /dev", error))?;
     hosts::name(request.hostname.as_deref());
     wanted.apply()?;
     Ok(old)
