@@ -1,0 +1,136 @@
+//! Inits that are not there, do not listen, or end.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use microsandbox::sandbox::SandboxStatus;
+use microsandbox::{BootErrorKind, BootStage, EndReason, MicrosandboxError, SandboxConfig};
+use msb_tests::{Fixture, PATIENCE, host, within};
+use msb_types::HandoffInit;
+
+use super::{create, prepare, prints, until};
+
+fn init(cmd: &str, args: &[&str]) -> impl FnOnce(&mut SandboxConfig) + use<> {
+    let init = HandoffInit {
+        cmd: PathBuf::from(cmd),
+        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        env: Vec::new(),
+    };
+    |config| config.init = Some(init)
+}
+
+#[tokio::test]
+async fn an_init_that_cannot_run_is_a_boot_that_failed_there() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let script = "rm /sbin/init; echo text > /text; chmod +x /text; echo '#!/nowhere' > /orphan; \
+                  chmod +x /orphan";
+    prepare(fixture.builder("init-none")?, script).await?;
+    for (cmd, named) in [
+        ("auto", "/sbin/init"),
+        ("/no/such/init", "/no/such/init"),
+        ("/etc", "/etc"),
+        ("/text", "/text"),
+        ("/orphan", "/orphan"),
+    ] {
+        let failed = create(fixture.kept("init-none")?, init(cmd, &[])).await;
+        let Err(MicrosandboxError::BootStart { err, .. }) = &failed else {
+            panic!("{cmd}: {failed:?}");
+        };
+        assert_eq!(err.stage, BootStage::Init, "{cmd}: {err}");
+        assert_eq!(err.kind, BootErrorKind::GuestBoot, "{cmd}: {err}");
+        assert!(err.message.contains(named), "{cmd}: {err}");
+        host::nothing_left().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_init_that_ends_ends_the_sandbox_and_is_named_as_the_cause() -> Result<()> {
+    let fixture = Fixture::new()?;
+    for (name, end, how) in [
+        ("init-exits", "exit 3", "exit code 3"),
+        ("init-dies", "kill -SEGV $$; sleep 1; exit 9", "exit code 9"),
+    ] {
+        // A signal that PID 1 does not handle is kept from it.
+        let script = format!("touch /tmp/up; until [ -e /tmp/go ]; do sleep 0.1; done; {end}");
+        let described = init("/bin/sh", &["-c", &script]);
+        let sandbox = create(fixture.kept(name)?, described).await?;
+        until(&sandbox, "[ -e /tmp/up ]").await?;
+        let _ = within(sandbox.shell("touch /tmp/go")).await;
+        let reason = within(sandbox.wait_until_ended()).await;
+        assert_eq!(reason, EndReason::InitEnded(how.to_owned()));
+        let handle = sandbox.handle().await?;
+        assert_eq!(handle.status_snapshot(), SandboxStatus::Crashed);
+        let error = handle.last_error_snapshot().context("it says why")?;
+        assert!(error.contains("init") && error.contains(how), "{error}");
+        sandbox.remove_persisted().await?;
+        // The next one waits again.
+        prepare(fixture.builder(name)?, "rm -f /tmp/go /tmp/up").await?;
+    }
+    host::nothing_left().await
+}
+
+#[tokio::test]
+async fn an_init_that_ends_at_once_never_hangs() -> Result<()> {
+    let fixture = Fixture::new()?;
+    for round in 0..3 {
+        let name = format!("init-brief-{round}");
+        match create(fixture.builder(&name)?, init("/bin/false", &[])).await {
+            // It may have run for a moment.
+            Ok(sandbox) => {
+                let reason = within(sandbox.wait_until_ended()).await;
+                assert_eq!(reason, EndReason::InitEnded("exit code 1".to_owned()));
+            }
+            Err(MicrosandboxError::BootStart { err, .. }) => {
+                assert_eq!(err.stage, BootStage::Init, "{err}");
+                assert!(err.message.contains("exit code 1"), "{err}");
+            }
+            Err(other) => return Err(other.into()),
+        }
+        host::nothing_left().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_init_that_does_not_listen_is_stopped_without_it() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let script = "trap '' TERM USR2; touch /tmp/up; while :; do sleep 0.1; done";
+    let sandbox = create(fixture.kept("init-deaf")?, init("/bin/sh", &["-c", script])).await?;
+    until(&sandbox, "[ -e /tmp/up ]").await?;
+    prints(&sandbox, "echo kept > /root/file").await?;
+    // Half of it is the init's, and the rest enough for the agent.
+    within(sandbox.stop_with_timeout(Duration::from_secs(20))).await?;
+    assert_eq!(sandbox.end_reason(), Some(EndReason::Stopped));
+    sandbox.remove_persisted().await?;
+
+    let sandbox = fixture.sandbox("init-deaf").await?;
+    assert_eq!(prints(&sandbox, "cat /root/file").await?, "kept\n");
+    sandbox.stop_with_timeout(PATIENCE).await?;
+    host::nothing_left().await
+}
+
+#[tokio::test]
+async fn an_init_that_ends_when_it_is_told_to_has_stopped() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let script = "trap 'exit 0' TERM; touch /tmp/up; while :; do sleep 0.1; done";
+    let sandbox = create(
+        fixture.kept("init-obeys")?,
+        init("/bin/sh", &["-c", script]),
+    )
+    .await?;
+    until(&sandbox, "[ -e /tmp/up ]").await?;
+    prints(&sandbox, "echo kept > /root/file").await?;
+    within(sandbox.stop_with_timeout(PATIENCE)).await?;
+    // The kernel goes with its init, but it was asked to.
+    assert_eq!(sandbox.end_reason(), Some(EndReason::Stopped));
+    let status = sandbox.handle().await?.status_snapshot();
+    assert_eq!(status, SandboxStatus::Stopped);
+    sandbox.remove_persisted().await?;
+
+    let sandbox = fixture.sandbox("init-obeys").await?;
+    assert_eq!(prints(&sandbox, "cat /root/file").await?, "kept\n");
+    sandbox.stop_with_timeout(PATIENCE).await?;
+    host::nothing_left().await
+}
