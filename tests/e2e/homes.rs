@@ -7,7 +7,11 @@ use std::sync::Arc;
 use anyhow::Result;
 use microsandbox::{HomeErrorKind, LocalBackend, MicrosandboxError, Sandbox, with_backend};
 use msb_tests::{Fixture, host, within};
+use redb::{ReadableDatabase, TableDefinition};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+
+/// The table in which the catalog says of which release it is.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// A small file system of its own, which goes with this.
 struct Tmpfs {
@@ -118,6 +122,38 @@ async fn a_home_whose_catalog_is_damaged_says_so_and_is_made_anew() -> Result<()
     let printed: Vec<_> = logs.iter().map(|entry| entry.data.clone()).collect();
     assert_eq!(printed, ["here\n", "again\n"]);
     handle.remove().await?;
+    host::nothing_left().await
+}
+
+#[tokio::test]
+async fn a_home_of_a_newer_release_is_left_as_it_is() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let home = fixture.path().join("home");
+    drop(LocalBackend::builder().home(&home).build().await?);
+    // As a newer release would have left it.
+    let open = || {
+        redb::Builder::new()
+            .set_concurrency_mode(redb::ConcurrencyMode::MultiWriter)
+            .create(home.join("db/catalog.redb"))
+    };
+    let newer = open()?.begin_write()?;
+    newer.open_table(META)?.insert("schema_version", 1_000)?;
+    newer.open_table(META)?.insert("what only it knows", 7)?;
+    newer.commit()?;
+
+    assert_eq!(kind(create(&home, &fixture).await), HomeErrorKind::Newer);
+    let listed = with_backend(Arc::new(backend(&home)), Sandbox::list()).await;
+    match listed {
+        Err(MicrosandboxError::Database(error)) => {
+            assert_eq!(error.kind, HomeErrorKind::Newer);
+            assert!(error.to_string().contains("upgrade"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let left = open()?.begin_read()?.open_table(META)?;
+    for (key, value) in [("schema_version", 1_000), ("what only it knows", 7)] {
+        assert_eq!(left.get(key)?.map(|there| there.value()), Some(value));
+    }
     host::nothing_left().await
 }
 

@@ -16,6 +16,7 @@ mod life;
 mod life_kill;
 mod life_many;
 mod life_pid;
+mod ordinary_user;
 mod refused;
 mod standalone;
 mod streams;

@@ -12,12 +12,13 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{smaps, stats, wakeups};
+use super::wakeups::{self, Wakeups};
+use super::{smaps, stats};
 use crate::kvm::{self, Call};
 use crate::product::Product;
 use crate::{cargo, paths, setup};
@@ -33,9 +34,9 @@ const TIMES: [&str; 5] = [
 /// The program that measures them.
 const PROGRAM: &str = "msb-test-lifecycle";
 /// What a boot and its first command leave to do is done after that.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE: Duration = Duration::from_secs(15);
 /// How long wake-ups are counted.
-const COUNTED: Duration = Duration::from_secs(10);
+const COUNTED: Duration = Duration::from_secs(30);
 
 /// Options of `bench lifecycle`.
 #[derive(Debug, Args)]
@@ -102,6 +103,8 @@ struct Processes {
 struct Idle {
     runtime_wakeups: f64,
     vmm_wakeups: f64,
+    /// The same by the names of their threads.
+    threads: serde_json::Value,
     runtime_mib: f64,
     vmm_mib: f64,
 }
@@ -135,6 +138,7 @@ impl Inside {
             line.push_str(&format!(" {what}={value:.2}"));
             report[what] = json!(value);
         }
+        report["wakeups"] = idle.threads;
         fs::write(&self.report, format!("{report:#}\n"))
             .with_context(|| format!("cannot write {}", self.report.display()))?;
         println!("{line}");
@@ -173,12 +177,12 @@ impl Processes {
     fn look(&self) -> Result<Idle> {
         thread::sleep(SETTLE);
         let wakeups = wakeups::per_second(&[self.runtime, self.vmm], COUNTED)?;
-        let &[runtime_wakeups, vmm_wakeups] = wakeups.as_slice() else {
-            bail!("two processes were counted, and not two numbers came of it");
-        };
+        let [runtime, vmm] = <[Wakeups; 2]>::try_from(wakeups)
+            .map_err(|_| anyhow!("two processes were counted, and not two numbers came of it"))?;
         Ok(Idle {
-            runtime_wakeups,
-            vmm_wakeups,
+            runtime_wakeups: runtime.all,
+            vmm_wakeups: vmm.all,
+            threads: json!({ "runtime": runtime.threads, "vmm": vmm.threads }),
             runtime_mib: smaps::private_mib(self.runtime, None)?,
             vmm_mib: smaps::private_mib(self.vmm, Some(self.memory_mib))?,
         })
