@@ -72,11 +72,16 @@ impl Decoder {
         }
         let result = self.take_message();
         if result.is_err() {
-            self.failed = true;
-            self.buffer = Vec::new();
-            self.consumed = 0;
+            self.fail();
         }
         result
+    }
+
+    /// The stream is of no more use, for a reason beyond its frames.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
+        self.buffer = Vec::new();
+        self.consumed = 0;
     }
 
     /// Says that the stream ended: an error if it did so within a message.

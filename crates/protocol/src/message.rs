@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::fs::{FsAnswer, FsCall};
 use crate::hello::Hello;
+use crate::session::{SessionAnswer, SessionCall};
 use crate::setting::Setting;
 
 pub use msb_types::{Resource, ResourceLimit};
@@ -52,6 +54,12 @@ pub enum HostMessage {
     },
     /// On the monitor conversation: asks for a [`GuestMessage::Sample`].
     Sample,
+    /// Of a conversation about files, if the guest has
+    /// [`Features::FILES`](crate::Features::FILES).
+    Fs(FsCall),
+    /// Of a conversation about sessions, if the guest has
+    /// [`Features::SESSIONS`](crate::Features::SESSIONS).
+    Session(SessionCall),
     /// On the boot conversation, before [`HostMessage::Boot`], if the guest has
     /// [`Features::SETTINGS`](crate::Features::SETTINGS): what else the guest is to be.
     Setting(Setting),
@@ -124,6 +132,10 @@ pub enum GuestMessage {
     },
     /// To the monitor: the answer to [`HostMessage::Sample`].
     Sample(GuestSample),
+    /// Of a conversation about files.
+    Fs(FsAnswer),
+    /// Of a conversation about sessions.
+    Session(SessionAnswer),
     /// On the boot conversation: what time is it? Answered by
     /// [`Setting::Clock`](crate::Setting::Clock).
     ClockAsked {
@@ -340,4 +352,8 @@ pub enum RefusalKind {
     Generation,
     /// The guest finishes what it runs, and then shuts down.
     Draining,
+    /// There is no such session.
+    NoSession,
+    /// Somebody else views the session.
+    Attached,
 }
