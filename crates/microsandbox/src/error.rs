@@ -1,5 +1,7 @@
 //! Everything that can go wrong, in types a program can match on.
 
+mod payload;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,9 @@ use msb_runtime::conversation::ConversationError;
 use msb_runtime::logs::LogError;
 use msb_types::SandboxStatus;
 
+pub use payload::{AgentClientError, Errno, HttpError, ImageError};
+
+pub use crate::network::BuildError;
 pub use msb_protocol::ExecFailureKind as ExecFailedKind;
 pub use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 pub use msb_runtime::control::{HomeError, HomeErrorKind};
@@ -31,6 +36,28 @@ pub enum MicrosandboxError {
     /// The conversation with the guest's agent failed.
     #[error("the conversation with the sandbox failed")]
     Protocol(#[from] ConversationError),
+    /// A server could not be asked. The payload is this library's own, as it brings no HTTP client.
+    #[error("the server could not be asked")]
+    Http(#[from] HttpError),
+    /// A server refused.
+    #[error("the server refused with {status} ({code}): {message}")]
+    CloudHttp {
+        /// The status of its answer.
+        status: u16,
+        /// What a program matches on.
+        code: String,
+        /// What a person reads.
+        message: String,
+    },
+    /// A direct conversation with the guest's agent failed.
+    #[error("the agent could not be talked to")]
+    AgentClient(#[from] AgentClientError),
+    /// A system call failed. The payload is this library's own: the number, and its text.
+    #[error("the host refused a system call")]
+    Nix(#[from] Errno),
+    /// The library with the guest's kernel is not there.
+    #[error("{0}")]
+    LibkrunfwNotFound(String),
     /// A part of this library is not installed where it is looked for.
     #[error(
         "{component} was not found; `cargo xtask install` puts it in place, or {} names it. Looked \
@@ -77,7 +104,7 @@ pub enum MicrosandboxError {
         /// How it ended, when it has and that is known.
         reason: Option<EndReason>,
     },
-    /// The home with the catalog of sandboxes cannot be used.
+    /// The home with the catalog of sandboxes cannot be used. The payload is this library's own.
     #[error("the sandboxes' home cannot be used: {0}")]
     Database(HomeError),
     /// The sandbox's configuration turned its metrics off.
@@ -104,6 +131,51 @@ pub enum MicrosandboxError {
     /// The command could not be started.
     #[error("the command could not be started: {}", .0.message)]
     ExecFailed(ExecFailed),
+    /// The terminal cannot be used.
+    #[error("{0}")]
+    Terminal(String),
+    /// Something could not be done to the sandbox's files.
+    #[error("{0}")]
+    SandboxFsOps(String),
+    /// There is no such image on this host.
+    #[error("there is no image {0:?} on this host")]
+    ImageNotFound(String),
+    /// Sandboxes are made from the image.
+    #[error("the image {0:?} is in use; remove the sandboxes that are made from it first")]
+    ImageInUse(String),
+    /// The image cannot be used.
+    #[error("the image cannot be used")]
+    Image(#[from] ImageError),
+    /// A root file system could not be changed as asked.
+    #[error("{0}")]
+    PatchFailed(String),
+    /// There is no volume of this name.
+    #[error("there is no volume {0:?}")]
+    VolumeNotFound(String),
+    /// There is a volume of this name.
+    #[error("a volume {0:?} exists already; use it, remove it, or choose another name")]
+    VolumeAlreadyExists(String),
+    /// The network cannot be as it was described.
+    #[error("the network cannot be as it was described")]
+    NetworkBuilder(#[from] BuildError),
+    /// There is no such snapshot.
+    #[error("there is no snapshot {0:?}")]
+    SnapshotNotFound(String),
+    /// There is a snapshot of this name.
+    #[error("a snapshot {0:?} exists already; remove it, or choose another name")]
+    SnapshotAlreadyExists(String),
+    /// A sandbox that runs cannot be made a snapshot of.
+    #[error("sandbox {0:?} is running; stop it, then make a snapshot of it")]
+    SnapshotSandboxRunning(String),
+    /// The image that the snapshot builds on is not there.
+    #[error("the image {0:?} that the snapshot builds on is not on this host")]
+    SnapshotImageMissing(String),
+    /// The snapshot is not what it was when it was made.
+    #[error("{0}")]
+    SnapshotIntegrity(String),
+    /// What a program of its own has to say.
+    #[error("{0}")]
+    Custom(String),
     /// This release cannot do that yet.
     #[error("{feature} is not supported here; {available_when}")]
     Unsupported {

@@ -12,8 +12,34 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::error::{Component, MicrosandboxError, MicrosandboxResult};
+
+/// Where the program says that a library with a guest's kernel is.
+static LIBKRUNFW: OnceLock<PathBuf> = OnceLock::new();
+
+/// Names a `libkrunfw` library to take the guest's kernel from. The first call counts.
+///
+/// Sandboxes of this library run the kernel that is installed with it, or the one that
+/// `MSB_KERNEL_PATH` names. So after this call, creating and starting one returns
+/// [`Unsupported`](MicrosandboxError::Unsupported) rather than boot another kernel than was asked for.
+pub fn set_libkrunfw_path(path: impl Into<PathBuf>) {
+    let _ = LIBKRUNFW.set(path.into());
+}
+
+/// Refuses a kernel from elsewhere.
+pub(crate) fn own_kernel() -> MicrosandboxResult<()> {
+    match LIBKRUNFW.get() {
+        None => Ok(()),
+        Some(path) => Err(MicrosandboxError::Unsupported {
+            feature: format!("the guest kernel of {}", path.display()),
+            available_when: "leave out set_libkrunfw_path(), and name a kernel of your own with \
+                             MSB_KERNEL_PATH"
+                .to_owned(),
+        }),
+    }
+}
 
 /// The home directory: `MSB_HOME`, or `~/.microsandbox`.
 pub(crate) fn home() -> MicrosandboxResult<PathBuf> {
@@ -82,6 +108,17 @@ mod tests {
             assert!(text.contains(home.path().to_str().unwrap()), "{text}");
             assert!(text.contains(component.variable()), "{text}");
         }
+    }
+
+    #[test]
+    fn a_kernel_from_elsewhere_is_not_left_out_in_silence() {
+        assert!(own_kernel().is_ok());
+        set_libkrunfw_path("/lib/libkrunfw.so");
+        let refused = own_kernel();
+        assert!(matches!(
+            refused,
+            Err(MicrosandboxError::Unsupported { .. })
+        ));
     }
 
     #[test]

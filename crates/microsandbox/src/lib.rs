@@ -31,7 +31,9 @@ mod error;
 pub mod exec;
 mod home;
 pub mod logs;
+pub mod network;
 pub mod sandbox;
+pub mod snapshot;
 
 /// Sizes in mebibytes: `512.mib()`, `4.gib()`.
 pub mod size {
@@ -43,12 +45,16 @@ pub use backend::{
     set_default_backend, swap_default_backend, with_backend,
 };
 pub use error::{
-    BootError, BootErrorKind, BootStage, Component, EndReason, ExecFailed, ExecFailedKind,
-    HomeError, HomeErrorKind, MicrosandboxError, MicrosandboxResult, VmErrorKind,
+    AgentClientError, BootError, BootErrorKind, BootStage, BuildError, Component, EndReason, Errno,
+    ExecFailed, ExecFailedKind, HomeError, HomeErrorKind, HttpError, ImageError, MicrosandboxError,
+    MicrosandboxResult, VmErrorKind,
 };
 pub use exec::{
     ExecControl, ExecEvent, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, ExecSink,
     ExecStdinError, Exit, ExitStatus, RlimitResource, StdinMode,
 };
-pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES};
+pub use home::set_libkrunfw_path;
+pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES, RegistryAuth};
+pub use network::NetworkPolicy;
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};
+pub use snapshot::Snapshot;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use futures::Stream;
+use futures::stream::BoxStream;
 
 pub use msb_runtime::logs::{
     LogCursor, LogCursorParseError, LogEntry, LogOptions, LogSnapshot, LogSource, LogStreamOptions,
@@ -12,6 +13,9 @@ pub use msb_runtime::logs::{
 use crate::backend::{LocalBackend, default_backend};
 use crate::error::MicrosandboxResult;
 use crate::sandbox::validate_sandbox_name;
+
+/// Log entries as they come.
+pub type LogStream = BoxStream<'static, MicrosandboxResult<LogEntry>>;
 
 /// The directory with the logs of the sandbox of this name, in the home that the environment names.
 pub fn log_dir_for(name: &str) -> PathBuf {

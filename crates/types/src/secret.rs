@@ -206,6 +206,14 @@ impl SecretEntry {
 }
 
 impl HostPattern {
+    /// A pattern as it is written: a name, or `*.` and a name.
+    pub fn written(raw: &str) -> Self {
+        match raw.contains('*') {
+            true => Self::Wildcard(raw.to_owned()),
+            false => Self::Exact(raw.to_owned()),
+        }
+    }
+
     /// Whether it names any host at all.
     pub fn is_valid(&self) -> bool {
         let named = |name: &str| name.parse::<crate::DomainName>().is_ok();

@@ -3,6 +3,7 @@
 //! Every test ends with nothing left: no process, no run directory, and of what it kept neither a
 //! record nor a directory.
 
+mod asked;
 mod connect;
 mod drain;
 mod ephemeral;

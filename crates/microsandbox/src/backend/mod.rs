@@ -19,11 +19,10 @@ pub use local::{LocalBackend, LocalBackendBuilder};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use msb_runtime::conversation::Conversation;
 
 use crate::error::MicrosandboxResult;
-use crate::logs::{LogEntry, LogOptions, LogSnapshot, LogStreamOptions};
+use crate::logs::{LogOptions, LogSnapshot, LogStream, LogStreamOptions};
 use crate::sandbox::{
     SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics, SandboxStatus,
     SandboxStopResult,
@@ -147,7 +146,7 @@ pub trait SandboxBackend: Send + Sync {
         &'a self,
         name: &'a str,
         options: LogStreamOptions,
-    ) -> BoxFuture<'a, MicrosandboxResult<BoxStream<'static, MicrosandboxResult<LogEntry>>>>;
+    ) -> BoxFuture<'a, MicrosandboxResult<LogStream>>;
 
     /// What it uses.
     fn metrics<'a>(&'a self, name: &'a str) -> BoxFuture<'a, MicrosandboxResult<SandboxMetrics>>;

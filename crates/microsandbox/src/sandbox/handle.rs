@@ -1,12 +1,12 @@
 //! A light handle on a sandbox, by name.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures::Stream;
-use futures::stream::BoxStream;
 
 use super::{
     Sandbox, SandboxConfig, SandboxFilter, SandboxHandleCloudState, SandboxHandleLocalState,
@@ -14,7 +14,8 @@ use super::{
 };
 use crate::backend::{Backend, BackendKind, SandboxBackend, SandboxInfo, SandboxRequest};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::logs::{LogEntry, LogOptions, LogStreamOptions};
+use crate::logs::{LogEntry, LogOptions, LogStream, LogStreamOptions};
+use crate::snapshot::{self, Snapshot};
 
 /// A handle on a sandbox, which need not run.
 ///
@@ -122,10 +123,7 @@ impl SandboxHandle {
     }
 
     /// What its commands have printed and print.
-    pub async fn log_stream(
-        &self,
-        options: &LogStreamOptions,
-    ) -> MicrosandboxResult<BoxStream<'static, MicrosandboxResult<LogEntry>>> {
+    pub async fn log_stream(&self, options: &LogStreamOptions) -> MicrosandboxResult<LogStream> {
         self.sandboxes()
             .log_stream(self.name(), options.clone())
             .await
@@ -181,6 +179,43 @@ impl SandboxHandle {
                 "sandbox {:?} could not be reached within {timeout:?}",
                 self.name()
             ))),
+        }
+    }
+
+    /// Makes a snapshot of its files under this name, while it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotSandboxRunning`](MicrosandboxError::SnapshotSandboxRunning) while it runs, else
+    /// [`Unsupported`](MicrosandboxError::Unsupported): this release makes no snapshots.
+    pub async fn snapshot(&self, name: &str) -> MicrosandboxResult<Snapshot> {
+        snapshot::validate_name(name)?;
+        self.stopped_for_snapshot().await?;
+        Err(snapshot::unsupported(format!(
+            "making the snapshot {name:?}"
+        )))
+    }
+
+    /// Makes a snapshot of its files in this directory, while it is stopped.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`snapshot`](Self::snapshot).
+    pub async fn snapshot_to(&self, path: impl AsRef<Path>) -> MicrosandboxResult<Snapshot> {
+        let path = path.as_ref().to_owned();
+        self.stopped_for_snapshot().await?;
+        Err(snapshot::unsupported(format!(
+            "making a snapshot at {}",
+            path.display()
+        )))
+    }
+
+    async fn stopped_for_snapshot(&self) -> MicrosandboxResult<()> {
+        match self.refresh().await?.status_snapshot().is_active() {
+            true => Err(MicrosandboxError::SnapshotSandboxRunning(
+                self.name().to_owned(),
+            )),
+            false => Ok(()),
         }
     }
 

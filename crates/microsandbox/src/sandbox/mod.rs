@@ -1,23 +1,39 @@
 //! The sandbox: a machine of its own, and the handle that owns it.
 
 mod builder;
+mod check;
 mod commands;
 mod filter;
 mod handle;
 mod image;
+mod init;
 mod lifecycle;
 pub mod metrics;
+mod mount;
+mod named_volume;
+mod patch;
+mod pull;
+mod registry;
 mod stop_result;
 
 pub use builder::SandboxBuilder;
+pub(crate) use check::supported;
 pub use filter::SandboxFilter;
 pub use handle::SandboxHandle;
-pub use image::IntoImage;
+pub use image::{ImageBuilder, IntoImage};
+pub use init::InitOptionsBuilder;
 pub use metrics::SandboxMetrics;
+pub use mount::MountBuilder;
 pub use msb_types::{
-    DiskImageFormat, EnvVar, LifecycleOptions, LogLevel, Resources, RootfsSource, RuntimeOptions,
-    SandboxConfig, SandboxStatus,
+    DiskImageFormat, EnvVar, HandoffInit, HostPermissions, LifecycleOptions, LogLevel,
+    MountOptions, MountSource, NamedVolume, NamedVolumeMode, NetworkSpec, Patch, PullPolicy,
+    RegistryAuth, ResourceLimit, Resources, RootfsSource, RuntimeOptions, SandboxConfig,
+    SandboxStatus, SecurityProfile, StatVirtualization, VolumeKind, VolumeMount,
 };
+pub use named_volume::NamedVolumeBuilder;
+pub use patch::PatchBuilder;
+pub use pull::{PullProgress, PullProgressHandle};
+pub use registry::RegistryConfigBuilder;
 pub use stop_result::SandboxStopResult;
 
 pub use crate::backend::{SandboxHandleCloudState, SandboxHandleLocalState};
@@ -27,7 +43,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
-use futures::stream::BoxStream;
 use msb_runtime::boot::BootTimings;
 use msb_runtime::end::EndReason;
 
@@ -37,7 +52,7 @@ use crate::backend::{
 };
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::exec::ExitStatus;
-use crate::logs::{LogEntry, LogOptions, LogStreamOptions};
+use crate::logs::{LogEntry, LogOptions, LogStream, LogStreamOptions};
 
 /// How often a sandbox that is to be replaced may come back in between.
 const REPLACE_TRIES: u32 = 8;
@@ -108,7 +123,8 @@ impl Sandbox {
         config: SandboxConfig,
         detached: bool,
     ) -> MicrosandboxResult<Self> {
-        builder::check(&config)?;
+        check::check(&config)?;
+        supported(&config)?;
         let sandboxes = backend.sandboxes();
         if !config.replace_existing {
             let launched = sandboxes.create(config, detached).await?;
@@ -452,10 +468,7 @@ impl Sandbox {
     }
 
     /// What its commands print, as it comes.
-    pub async fn log_stream(
-        &self,
-        options: &LogStreamOptions,
-    ) -> MicrosandboxResult<BoxStream<'static, MicrosandboxResult<LogEntry>>> {
+    pub async fn log_stream(&self, options: &LogStreamOptions) -> MicrosandboxResult<LogStream> {
         self.sandboxes()
             .log_stream(self.name(), options.clone())
             .await

@@ -4,15 +4,22 @@
 //! encrypted traffic is opened by [`TlsConfig`], and what the host publishes is a list of
 //! [`PublishedPort`]s.
 
+mod build_error;
+mod check;
 mod domain;
 mod nameserver;
 mod policy;
+mod policy_builder;
+mod rule;
 
+pub use build_error::BuildError;
 pub use domain::{DomainName, DomainNameError};
 pub use nameserver::{Nameserver, ParseNameserverError};
 pub use policy::{
     Action, Destination, DestinationGroup, Direction, NetworkPolicy, PortRange, Protocol, Rule,
 };
+pub use policy_builder::NetworkPolicyBuilder;
+pub use rule::{RuleBuilder, RuleDestinationBuilder};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -74,6 +81,11 @@ impl NetworkSpec {
             policy: NetworkPolicy::none(),
             ..Self::default()
         }
+    }
+
+    /// Checks it.
+    pub fn validate(&self) -> Result<(), BuildError> {
+        check::network(self)
     }
 
     /// Whether it is what every sandbox has that asks for nothing.

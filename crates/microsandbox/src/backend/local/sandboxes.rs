@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use msb_runtime::clock::monotonic_ns;
 use msb_runtime::control::{Launch, LaunchKind, Refusal, Request};
@@ -25,9 +24,9 @@ use crate::backend::{
 };
 use crate::error::{Component, MicrosandboxError, MicrosandboxResult};
 use crate::home;
-use crate::logs::{LogEntry, LogOptions, LogSnapshot, LogStreamOptions};
+use crate::logs::{LogOptions, LogSnapshot, LogStream, LogStreamOptions};
 use crate::sandbox::{
-    SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics, SandboxStopResult,
+    SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics, SandboxStopResult, supported,
 };
 
 /// How long a sandbox may take to come up. Generous: a host without hardware
@@ -49,6 +48,7 @@ impl LocalBackend {
         detached: bool,
     ) -> MicrosandboxResult<Launched> {
         let requested_ns = monotonic_ns();
+        home::own_kernel()?;
         let home = self.home()?;
         let runtime = home::find(Component::Runtime, &home)?;
         let log = config.runtime.log_level;
@@ -121,6 +121,7 @@ impl SandboxBackend for LocalBackend {
             // Before a process is spent on it; the supervisor looks again under its lock.
             let info = self.get(name).await?;
             let config = parse(&info.config_json)?;
+            supported(&config)?;
             if info.status.is_active() {
                 let dir = self.run_dir(name)?;
                 settle(&dir).await;
@@ -297,7 +298,7 @@ impl SandboxBackend for LocalBackend {
         &'a self,
         name: &'a str,
         options: LogStreamOptions,
-    ) -> BoxFuture<'a, MicrosandboxResult<BoxStream<'static, MicrosandboxResult<LogEntry>>>> {
+    ) -> BoxFuture<'a, MicrosandboxResult<LogStream>> {
         async move {
             self.get(name).await?;
             let dir = self.sandbox_dir(name)?.logs();
