@@ -1,12 +1,9 @@
 //! Another init beside the agent: busybox's, and scripts that make one.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
-use microsandbox::sandbox::SandboxStatus;
+use microsandbox::sandbox::{SandboxStatus, SecurityProfile};
 use microsandbox::{EndReason, Sandbox, SandboxBuilder};
 use msb_tests::{Fixture, PATIENCE, host, within};
-use msb_types::{EnvVar, HandoffInit, SecurityProfile};
 
 use super::{create, prepare, prints, succeeds, until};
 
@@ -17,31 +14,17 @@ const INITTAB: &str = "printf '%s\\n' '::sysinit:/bin/sh -c \"echo begun >> /roo
 /// A sandbox with busybox's init, which was looked for.
 async fn busybox(fixture: &Fixture, name: &str) -> Result<Sandbox> {
     prepare(fixture.builder(name)?, INITTAB).await?;
-    let sandbox = create(fixture.kept(name)?, |config| {
-        config.init = Some(HandoffInit {
-            cmd: PathBuf::from("auto"),
-            args: Vec::new(),
-            env: Vec::new(),
-        });
-    })
-    .await?;
+    let sandbox = create(fixture.kept(name)?.init("auto")).await?;
     until(&sandbox, "pidof sleep && [ -s /root/log ]").await?;
     Ok(sandbox)
 }
 
 /// A sandbox whose init is a script.
 async fn script(builder: SandboxBuilder, script: &str) -> Result<Sandbox> {
-    let sandbox = create(builder, |config| {
-        config.init = Some(HandoffInit {
-            cmd: PathBuf::from("/bin/sh"),
-            args: vec!["-c".to_owned(), script.to_owned()],
-            env: vec![EnvVar {
-                key: "OWN".to_owned(),
-                value: "init".to_owned(),
-            }],
-        });
+    let builder = builder.init_with("/bin/sh", |options| {
+        options.args(["-c", script]).env("OWN", "init")
     });
-    Ok(sandbox.await?)
+    Ok(create(builder).await?)
 }
 
 /// What is in the log of a disk whose sandbox is over.
@@ -183,22 +166,11 @@ async fn what_an_init_mounts_over_does_not_matter() -> Result<()> {
 #[tokio::test]
 async fn commands_beside_an_init_can_be_restricted() -> Result<()> {
     let fixture = Fixture::new()?;
-    let sandbox = create(fixture.builder("init-restricted")?, |config| {
-        config.security_profile = SecurityProfile::Restricted;
-        config
-            .runtime
-            .scripts
-            .insert("greet".into(), "#!/bin/sh\necho hi\n".into());
-        config.init = Some(HandoffInit {
-            cmd: PathBuf::from("/bin/sh"),
-            args: vec![
-                "-c".into(),
-                "greet > /tmp/up; while :; do sleep 0.1; done".into(),
-            ],
-            env: Vec::new(),
-        });
-    })
-    .await?;
+    let builder = fixture
+        .builder("init-restricted")?
+        .security(SecurityProfile::Restricted)
+        .script("greet", "#!/bin/sh\necho hi\n");
+    let sandbox = script(builder, "greet > /tmp/up; while :; do sleep 0.1; done").await?;
     until(&sandbox, "grep hi /tmp/up").await?;
     assert!(!succeeds(&sandbox, "mount -t tmpfs none /tmp").await?);
     assert_eq!(prints(&sandbox, "greet").await?, "hi\n");

@@ -1,23 +1,17 @@
 //! Inits that are not there, do not listen, or end.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use microsandbox::sandbox::SandboxStatus;
-use microsandbox::{BootErrorKind, BootStage, EndReason, MicrosandboxError, SandboxConfig};
+use microsandbox::{BootErrorKind, BootStage, EndReason, MicrosandboxError, SandboxBuilder};
 use msb_tests::{Fixture, PATIENCE, host, within};
-use msb_types::HandoffInit;
 
 use super::{create, prepare, prints, until};
 
-fn init(cmd: &str, args: &[&str]) -> impl FnOnce(&mut SandboxConfig) + use<> {
-    let init = HandoffInit {
-        cmd: PathBuf::from(cmd),
-        args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-        env: Vec::new(),
-    };
-    |config| config.init = Some(init)
+/// A description with this init.
+fn with(builder: SandboxBuilder, cmd: &str, args: &[&str]) -> SandboxBuilder {
+    builder.init_with(cmd, |options| options.args(args.iter().copied()))
 }
 
 #[tokio::test]
@@ -33,7 +27,7 @@ async fn an_init_that_cannot_run_is_a_boot_that_failed_there() -> Result<()> {
         ("/text", "/text"),
         ("/orphan", "/orphan"),
     ] {
-        let failed = create(fixture.kept("init-none")?, init(cmd, &[])).await;
+        let failed = create(with(fixture.kept("init-none")?, cmd, &[])).await;
         let Err(MicrosandboxError::BootStart { err, .. }) = &failed else {
             panic!("{cmd}: {failed:?}");
         };
@@ -54,8 +48,8 @@ async fn an_init_that_ends_ends_the_sandbox_and_is_named_as_the_cause() -> Resul
     ] {
         // A signal that PID 1 does not handle is kept from it.
         let script = format!("touch /tmp/up; until [ -e /tmp/go ]; do sleep 0.1; done; {end}");
-        let described = init("/bin/sh", &["-c", &script]);
-        let sandbox = create(fixture.kept(name)?, described).await?;
+        let described = with(fixture.kept(name)?, "/bin/sh", &["-c", &script]);
+        let sandbox = create(described).await?;
         until(&sandbox, "[ -e /tmp/up ]").await?;
         let _ = within(sandbox.shell("touch /tmp/go")).await;
         let reason = within(sandbox.wait_until_ended()).await;
@@ -76,7 +70,7 @@ async fn an_init_that_ends_at_once_never_hangs() -> Result<()> {
     let fixture = Fixture::new()?;
     for round in 0..3 {
         let name = format!("init-brief-{round}");
-        match create(fixture.builder(&name)?, init("/bin/false", &[])).await {
+        match create(with(fixture.builder(&name)?, "/bin/false", &[])).await {
             // It may have run for a moment.
             Ok(sandbox) => {
                 let reason = within(sandbox.wait_until_ended()).await;
@@ -97,7 +91,7 @@ async fn an_init_that_ends_at_once_never_hangs() -> Result<()> {
 async fn an_init_that_does_not_listen_is_stopped_without_it() -> Result<()> {
     let fixture = Fixture::new()?;
     let script = "trap '' TERM USR2; touch /tmp/up; while :; do sleep 0.1; done";
-    let sandbox = create(fixture.kept("init-deaf")?, init("/bin/sh", &["-c", script])).await?;
+    let sandbox = create(with(fixture.kept("init-deaf")?, "/bin/sh", &["-c", script])).await?;
     until(&sandbox, "[ -e /tmp/up ]").await?;
     prints(&sandbox, "echo kept > /root/file").await?;
     // Half of it is the init's, and the rest enough for the agent.
@@ -115,10 +109,11 @@ async fn an_init_that_does_not_listen_is_stopped_without_it() -> Result<()> {
 async fn an_init_that_ends_when_it_is_told_to_has_stopped() -> Result<()> {
     let fixture = Fixture::new()?;
     let script = "trap 'exit 0' TERM; touch /tmp/up; while :; do sleep 0.1; done";
-    let sandbox = create(
+    let sandbox = create(with(
         fixture.kept("init-obeys")?,
-        init("/bin/sh", &["-c", script]),
-    )
+        "/bin/sh",
+        &["-c", script],
+    ))
     .await?;
     until(&sandbox, "[ -e /tmp/up ]").await?;
     prints(&sandbox, "echo kept > /root/file").await?;

@@ -2,40 +2,22 @@
 
 use anyhow::Result;
 use microsandbox::MicrosandboxError;
+use microsandbox::sandbox::MountBuilder;
 use msb_tests::{Fixture, PATIENCE, host};
-use msb_types::{MountOptions, MountSource, VolumeMount};
 
 use super::{create, prepare, prints, succeeds};
-
-fn memory(guest: &str, size_mib: Option<u32>, options: MountOptions) -> VolumeMount {
-    VolumeMount {
-        guest: guest.to_owned(),
-        source: MountSource::Tmpfs { size_mib },
-        options,
-    }
-}
 
 #[tokio::test]
 async fn memory_is_where_and_as_it_was_asked_for() -> Result<()> {
     let fixture = Fixture::new()?;
-    let sandbox = create(fixture.builder("memory")?, |config| {
-        let strict = MountOptions {
-            noexec: true,
-            nosuid: true,
-            nodev: true,
-            ..MountOptions::default()
-        };
-        let fixed = MountOptions {
-            readonly: true,
-            ..MountOptions::default()
-        };
-        config.mounts = vec![
-            memory("/cache/deep", Some(2), strict),
-            memory("/fixed", None, fixed),
-            memory("/cache", None, MountOptions::default()),
-        ];
-    })
-    .await?;
+    let builder = fixture
+        .builder("memory")?
+        .volume("/cache/deep", |mount| {
+            mount.tmpfs().size(2).noexec().nosuid().nodev()
+        })
+        .volume("/fixed", |mount| mount.tmpfs().readonly())
+        .volume("/cache", MountBuilder::tmpfs);
+    let sandbox = create(builder).await?;
     let script = "while read -r _ place kind flags _; do \
                   [ $kind = tmpfs ] && echo \"$place ,$flags,\"; done < /proc/mounts";
     let mounts = prints(&sandbox, script).await?;
@@ -73,10 +55,8 @@ async fn what_cannot_be_mounted_says_where_and_leaves_nothing() -> Result<()> {
     let script = "echo x > /file; ln -s /loop /loop; ln -s /proc /kernels";
     prepare(fixture.builder("no-memory")?, script).await?;
     for place in ["/file", "/file/x", "/loop", "/kernels", "/proc", "/a/../b"] {
-        let refused = create(fixture.builder("no-memory")?, |config| {
-            config.mounts = vec![memory(place, None, MountOptions::default())];
-        })
-        .await;
+        let builder = fixture.builder("no-memory")?;
+        let refused = create(builder.volume(place, MountBuilder::tmpfs)).await;
         match refused {
             Err(MicrosandboxError::BootStart { err, .. }) => {
                 assert!(err.message.contains(place), "{place}: {err}");

@@ -12,20 +12,15 @@ mod scripts;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use microsandbox::{MicrosandboxError, Sandbox, SandboxBuilder, SandboxConfig};
+use microsandbox::{MicrosandboxError, Sandbox, SandboxBuilder};
 use msb_tests::{PATIENCE, within};
 
 /// How often something is looked at that is waited for.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// Creates what `builder` describes, changed.
-async fn create(
-    builder: SandboxBuilder,
-    change: impl FnOnce(&mut SandboxConfig),
-) -> Result<Sandbox, MicrosandboxError> {
-    let mut config = builder.build().await?;
-    change(&mut config);
-    within(Sandbox::create(config)).await
+/// Creates what `builder` describes.
+async fn create(builder: SandboxBuilder) -> Result<Sandbox, MicrosandboxError> {
+    within(builder.create()).await
 }
 
 /// What a script prints; it must succeed.

@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use microsandbox::Sandbox;
+use microsandbox::sandbox::{MountBuilder, SecurityProfile};
 use msb_tests::{Fixture, PATIENCE};
-use msb_types::{MountOptions, MountSource, SecurityProfile, VolumeMount};
 
 use super::{create, prints, succeeds};
 
@@ -31,15 +31,11 @@ async fn capabilities(sandbox: &Sandbox) -> Result<Vec<u64>> {
 #[tokio::test]
 async fn commands_cannot_administer_the_guest_nor_become_who_can() -> Result<()> {
     let fixture = Fixture::new()?;
-    let sandbox = create(fixture.builder("restricted")?, |config| {
-        config.security_profile = SecurityProfile::Restricted;
-        config.mounts = vec![VolumeMount {
-            guest: "/mnt/own".to_owned(),
-            source: MountSource::Tmpfs { size_mib: None },
-            options: MountOptions::default(),
-        }];
-    })
-    .await?;
+    let builder = fixture
+        .builder("restricted")?
+        .security(SecurityProfile::Restricted)
+        .volume("/mnt/own", MountBuilder::tmpfs);
+    let sandbox = create(builder).await?;
     let sets = capabilities(&sandbox).await?;
     assert_eq!(sets.len(), 5);
     assert!(sets.iter().all(|set| set & ADMIN == 0), "{sets:x?}");

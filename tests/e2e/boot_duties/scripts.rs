@@ -10,13 +10,12 @@ async fn scripts_are_commands_for_everyone() -> Result<()> {
     let fixture = Fixture::new()?;
     // More than a kernel's command line, or one message, could carry.
     let long = format!("#!/bin/sh\n# {}\necho long\n", "x".repeat(200_000));
-    let sandbox = create(fixture.kept("scripts")?, |config| {
-        let scripts = &mut config.runtime.scripts;
-        scripts.insert("greet".into(), "#!/bin/sh\necho hello $1\n".into());
-        scripts.insert("long".into(), long.clone());
-        scripts.insert("empty".into(), String::new());
-    })
-    .await?;
+    let scripts = [
+        ("greet", "#!/bin/sh\necho hello $1\n"),
+        ("long", long.as_str()),
+        ("empty", ""),
+    ];
+    let sandbox = create(fixture.kept("scripts")?.scripts(scripts)).await?;
     for round in 0..2 {
         let running = match round {
             0 => None,
@@ -54,11 +53,8 @@ async fn login_shells_find_them_where_the_image_has_profiles() -> Result<()> {
     let script = "mkdir -p /etc/profile.d; printf '%s\\n' 'PATH=/bin' \
                   'for piece in /etc/profile.d/*.sh; do . $piece; done' > /etc/profile";
     prepare(fixture.builder("login")?, script).await?;
-    let sandbox = create(fixture.builder("login")?, |config| {
-        let scripts = &mut config.runtime.scripts;
-        scripts.insert("greet".into(), "#!/bin/sh\necho hello\n".into());
-    })
-    .await?;
+    let builder = fixture.builder("login")?;
+    let sandbox = create(builder.script("greet", "#!/bin/sh\necho hello\n")).await?;
     let output = sandbox
         .exec("sh", ["-l", "-c", "greet; echo $PATH"])
         .await?;
