@@ -1,11 +1,11 @@
 //! What all conversations share: the sessions, the reaper, and whether there may be more.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use msb_protocol::{ExecFailure, ExecRequest, Refusal, RefusalKind};
+use msb_protocol::{ExecRequest, GuestMessage, Ready, Refusal, RefusalKind};
 use tokio::sync::Notify;
 
 use crate::channel::Channel;
@@ -14,11 +14,14 @@ use crate::exec::{self, Defaults};
 use crate::log;
 use crate::monitor::{self, Monitor};
 use crate::reaper::{self, Reaper};
-use crate::session::Session;
+use crate::session::{Pool, Session, Terms};
 use crate::stream::Stream;
 
-/// The most sessions at a time.
+/// The most sessions at a time whose command runs.
 pub const MAX_SESSIONS: usize = 1024;
+
+/// The most sessions that are kept when they are over, until somebody hears how they ended.
+const MAX_KEPT: usize = 256;
 
 /// The most connections at a time: every session's and some to be told of their refusal.
 const MAX_CONNECTIONS: usize = MAX_SESSIONS + 64;
@@ -28,7 +31,10 @@ const MAX_CONNECTIONS: usize = MAX_SESSIONS + 64;
 pub struct Agent {
     defaults: Defaults,
     pub(crate) reaper: Reaper,
-    sessions: RefCell<HashMap<u64, Rc<Session>>>,
+    /// By their numbers, so the oldest is the first.
+    sessions: RefCell<BTreeMap<u64, Rc<Session>>>,
+    pool: Rc<Pool>,
+    ready: RefCell<Ready>,
     last_id: Cell<u64>,
     connections: Cell<usize>,
     gate: Cell<Gate>,
@@ -47,13 +53,6 @@ enum Gate {
     Closed,
 }
 
-/// Why a session was not made.
-#[derive(Debug)]
-pub(crate) enum NoSession {
-    Refused(Refusal),
-    Failed(ExecFailure),
-}
-
 impl Agent {
     /// An agent with no sessions, and the task that reaps for it. From now on nothing else
     /// in this process may wait for a child.
@@ -65,7 +64,13 @@ impl Agent {
         let agent = Rc::new(Self {
             defaults,
             reaper: Reaper::new(),
-            sessions: RefCell::new(HashMap::new()),
+            sessions: RefCell::new(BTreeMap::new()),
+            pool: Rc::new(Pool::default()),
+            ready: RefCell::new(Ready {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                init_ns: 0,
+                ready_ns: 0,
+            }),
             last_id: Cell::new(0),
             connections: Cell::new(0),
             gate: Cell::new(Gate::Open),
@@ -99,9 +104,23 @@ impl Agent {
         tokio::task::spawn_local(async move { monitor::serve(&agent, line, channel).await });
     }
 
-    /// How many sessions there are.
+    /// The guest is up, and this is what its supervisor is told of that.
+    pub(crate) fn set_ready(&self, ready: Ready) {
+        *self.ready.borrow_mut() = ready;
+    }
+
+    /// How the guest came up; without times if nobody told it to.
+    pub(crate) fn ready(&self) -> Ready {
+        self.ready.borrow().clone()
+    }
+
+    /// How many sessions there are whose command runs.
     pub(crate) fn sessions(&self) -> usize {
-        self.sessions.borrow().len()
+        let sessions = self.sessions.borrow();
+        sessions
+            .values()
+            .filter(|session| session.exit().is_none())
+            .count()
     }
 
     /// How many conversations there are that were accepted.
@@ -120,9 +139,9 @@ impl Agent {
         self.wait_until(|agent| agent.connections.get() == 0).await;
     }
 
-    /// Waits until there is no session.
+    /// Waits until every command has ended, and whoever views one knows.
     pub(crate) async fn idle(&self) {
-        self.wait_until(|agent| agent.sessions.borrow().is_empty())
+        self.wait_until(|agent| agent.sessions.borrow().values().all(|s| s.is_settled()))
             .await;
     }
 
@@ -141,9 +160,13 @@ impl Agent {
         }
     }
 
-    /// Starts a command.
-    pub(crate) fn open_session(&self, request: &ExecRequest) -> Result<OpenSession<'_>, NoSession> {
-        let refuse = |kind, message: String| Err(NoSession::Refused(Refusal { kind, message }));
+    /// Forks a command. Its session has a viewer, which is the caller.
+    pub(crate) fn open_session(
+        self: &Rc<Self>,
+        request: &ExecRequest,
+        terms: Terms,
+    ) -> Result<Visit, GuestMessage> {
+        let refuse = |kind, message: String| Err(GuestMessage::Refused(Refusal { kind, message }));
         match self.gate.get() {
             Gate::Open => {}
             Gate::Draining => {
@@ -159,16 +182,63 @@ impl Agent {
             let message = format!("{MAX_SESSIONS} commands run already; wait for one to end");
             return refuse(RefusalKind::TooManySessions, message);
         }
-        let child = exec::start(request, &self.defaults).map_err(NoSession::Failed)?;
+        let child = exec::start(request, &self.defaults).map_err(GuestMessage::ExecFailed)?;
         let id = self.last_id.get() + 1;
         self.last_id.set(id);
-        let session = Rc::new(Session::new(id, child, &self.reaper, &self.monitor));
+        let session = Session::new(id, child, terms, &self.reaper, &self.monitor, &self.pool);
+        let session = Rc::new(session);
         self.sessions.borrow_mut().insert(id, Rc::clone(&session));
-        Ok(OpenSession {
-            agent: self,
-            id,
-            session,
-        })
+        Ok(Visit::new(self, session))
+    }
+
+    /// Works for a session whose command runs, in a task of its own.
+    pub(crate) fn run(self: &Rc<Self>, session: &Rc<Session>) {
+        let (agent, session) = (Rc::clone(self), Rc::clone(session));
+        tokio::task::spawn_local(async move {
+            session.run().await;
+            agent.settle(&session);
+        });
+    }
+
+    /// The session of this number.
+    pub(crate) fn session(&self, id: u64) -> Option<Rc<Session>> {
+        self.sessions.borrow().get(&id).cloned()
+    }
+
+    /// All sessions' numbers, the oldest first.
+    pub(crate) fn session_ids(&self) -> Vec<u64> {
+        self.sessions.borrow().keys().copied().collect()
+    }
+
+    /// A session is over, or has no viewer any more: forgets it if nobody is to hear of it, and
+    /// the oldest of those that nobody came for if there are too many.
+    fn settle(&self, session: &Session) {
+        let mut sessions = self.sessions.borrow_mut();
+        let over = |session: &Session| session.exit().is_some() && !session.is_viewed();
+        if over(session) && !session.outlives() {
+            sessions.remove(&session.id());
+        }
+        let kept: Vec<_> = sessions
+            .values()
+            .filter(|s| over(s))
+            .map(|s| s.id())
+            .collect();
+        for id in kept.iter().take(kept.len().saturating_sub(MAX_KEPT)) {
+            sessions.remove(id);
+        }
+        drop(sessions);
+        self.fewer.notify_waiters();
+    }
+
+    /// A session never came to run.
+    fn forget(&self, session: &Session) {
+        self.sessions.borrow_mut().remove(&session.id());
+        self.fewer.notify_waiters();
+    }
+
+    /// Something about a session changed that somebody may wait for.
+    pub(crate) fn changed(&self) {
+        self.fewer.notify_waiters();
     }
 
     /// From now on no session is opened, because those that run are the last.
@@ -210,17 +280,35 @@ impl Agent {
     }
 }
 
-/// A session in the agent's table for as long as somebody has to do with it.
+/// A viewer's time with a session.
 #[derive(Debug)]
-pub(crate) struct OpenSession<'a> {
-    agent: &'a Agent,
-    id: u64,
+pub(crate) struct Visit {
+    agent: Rc<Agent>,
     pub(crate) session: Rc<Session>,
 }
 
-impl Drop for OpenSession<'_> {
+impl Visit {
+    /// Of a session that has just taken on this viewer.
+    pub(crate) fn new(agent: &Rc<Agent>, session: Rc<Session>) -> Self {
+        Self {
+            agent: Rc::clone(agent),
+            session,
+        }
+    }
+
+    /// The command never ran.
+    pub(crate) fn failed(self) {
+        self.agent.forget(&self.session);
+    }
+}
+
+impl Drop for Visit {
     fn drop(&mut self) {
-        self.agent.sessions.borrow_mut().remove(&self.id);
-        self.agent.fewer.notify_waiters();
+        if !self.session.outlives() {
+            // Nothing happens to one that has ended.
+            self.session.kill();
+        }
+        self.session.unview();
+        self.agent.settle(&self.session);
     }
 }

@@ -8,11 +8,12 @@ use std::io;
 use std::time::Duration;
 
 use msb_protocol::{
-    CodecError, Decoder, FrameError, GuestMessage, HandshakeError, Hello, HostMessage, MAX_CHUNK,
-    Refusal, RefusalKind, agree, encode,
+    Arrival, Endpoint, EndpointError, FrameError, GuestMessage, GuestSide, HandshakeError,
+    HostMessage, MAX_CHUNK, Refusal, RefusalKind, SendError,
 };
 use rustix::net::Shutdown;
 use tokio::sync::Mutex;
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 
 use crate::stream::{READ_MAX, Stream};
@@ -35,7 +36,7 @@ pub(crate) enum ChannelError {
     Frame(FrameError),
     /// What was to go did not fit it.
     #[error("{0}")]
-    Codec(CodecError),
+    Send(SendError),
     /// The two sides have no generation in common.
     #[error("{0}")]
     Handshake(HandshakeError),
@@ -47,11 +48,21 @@ pub(crate) enum ChannelError {
     Unexpected(&'static str),
 }
 
+impl From<EndpointError> for ChannelError {
+    fn from(error: EndpointError) -> Self {
+        match error {
+            EndpointError::Frame(error) => Self::Frame(error),
+            EndpointError::Handshake(error) => Self::Handshake(error),
+            _ => Self::Unexpected("a connection begins with Hello"),
+        }
+    }
+}
+
 /// One conversation's connection.
 #[derive(Debug)]
 pub(crate) struct Channel {
     stream: Stream,
-    decoder: RefCell<Decoder>,
+    endpoint: RefCell<Endpoint<GuestSide>>,
     /// The frame being written, kept for its memory.
     outgoing: Mutex<Vec<u8>>,
 }
@@ -60,42 +71,50 @@ impl Channel {
     pub(crate) fn new(stream: Stream) -> Self {
         Self {
             stream,
-            decoder: RefCell::new(Decoder::new()),
+            endpoint: RefCell::new(Endpoint::default()),
             outgoing: Mutex::new(Vec::new()),
         }
     }
 
     /// Sends our greeting.
     pub(crate) async fn greet(&self) -> Result<(), ChannelError> {
-        self.send(&GuestMessage::Hello(Hello::ours())).await
+        let greeting = self.endpoint.borrow().greeting();
+        self.send(&greeting).await
     }
 
     /// Takes the peer's greeting, which has to be its first message.
     pub(crate) async fn greeted(&self) -> Result<(), ChannelError> {
-        match self.receive().await? {
-            HostMessage::Hello(theirs) => agree(&Hello::ours(), &theirs)
-                .map(|_session| ())
-                .map_err(ChannelError::Handshake),
-            _ => Err(ChannelError::Unexpected("a connection begins with Hello")),
+        match self.arrival().await? {
+            Arrival::Greeted(_session) => Ok(()),
+            Arrival::Message(_) => Err(ChannelError::Unexpected("greetings are exchanged once")),
         }
     }
 
     /// The peer's next message. Not to be called twice at a time; may be dropped half-way.
     pub(crate) async fn receive(&self) -> Result<HostMessage, ChannelError> {
+        match self.arrival().await? {
+            Arrival::Message(message) => Ok(message),
+            Arrival::Greeted(_) => Err(ChannelError::Unexpected("greetings come first")),
+        }
+    }
+
+    async fn arrival(&self) -> Result<Arrival<HostMessage>, ChannelError> {
+        // A peer that always has something to say has its turn, like everybody.
+        consume_budget().await;
         loop {
-            let next = self.decoder.borrow_mut().next_message();
-            if let Some(message) = next.map_err(ChannelError::Frame)? {
-                return Ok(message);
+            let next = self.endpoint.borrow_mut().next_arrival();
+            if let Some(arrival) = next? {
+                return Ok(arrival);
             }
             let count = self
                 .stream
                 .read(READ_MAX, |bytes| {
-                    self.decoder.borrow_mut().feed(bytes);
+                    self.endpoint.borrow_mut().feed(bytes);
                     bytes.len()
                 })
                 .await?;
             if count == 0 {
-                let end = self.decoder.borrow().finish();
+                let end = self.endpoint.borrow().finish();
                 return Err(end.err().map_or(ChannelError::Closed, ChannelError::Frame));
             }
         }
@@ -105,7 +124,10 @@ impl Channel {
     pub(crate) async fn send(&self, message: &GuestMessage) -> Result<(), ChannelError> {
         let mut frame = self.outgoing.lock().await;
         frame.clear();
-        encode(message, &mut frame).map_err(ChannelError::Codec)?;
+        self.endpoint
+            .borrow()
+            .encode(message, &mut frame)
+            .map_err(ChannelError::Send)?;
         self.stream.write_all(&frame).await?;
         frame.shrink_to(2 * MAX_CHUNK);
         Ok(())
@@ -124,7 +146,7 @@ impl Channel {
     /// Tells the peer what it did wrong, if that is what `error` is about.
     pub(crate) async fn explain(&self, error: &ChannelError) {
         let kind = match error {
-            ChannelError::Io(_) | ChannelError::Closed | ChannelError::Codec(_) => return,
+            ChannelError::Io(_) | ChannelError::Closed | ChannelError::Send(_) => return,
             ChannelError::Frame(FrameError::Truncated) => return,
             ChannelError::Handshake(_) => RefusalKind::Generation,
             _ => RefusalKind::Unexpected,

@@ -43,11 +43,13 @@ pub(super) async fn serve(
         Ok((agent, old)) => {
             // Before anybody knows that commands are served, so that none is missed.
             let line = agent.monitor.open();
-            let ready = GuestMessage::Ready(Ready {
+            let ready = Ready {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 init_ns: began,
                 ready_ns: clock_ns(),
-            });
+            };
+            agent.set_ready(ready.clone());
+            let ready = GuestMessage::Ready(ready);
             if let Err(error) = channel.send(&ready).await {
                 return give_up(channel, error).await;
             }
@@ -189,12 +191,13 @@ mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
-    use msb_protocol::{BootStage, ExecRequest, Stdin, encode};
+    use msb_protocol::{BootStage, ExecRequest, Hello, Stdin, encode};
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::yield_now;
 
     use super::*;
-    use crate::agent::{NoSession, OpenSession};
+    use crate::agent::Visit;
+    use crate::session::Terms;
     use crate::stream::Stream;
 
     /// Far more than anything here takes.
@@ -214,12 +217,17 @@ mod tests {
             let agent = Agent::start(Defaults::default()).unwrap();
             let order = Rc::new(Order::default());
             let (obeying, given) = (Rc::clone(&agent), Rc::clone(&order));
-            tokio::task::spawn_local(async move { obey(&channel, &obeying, &given).await });
-            Self {
+            tokio::task::spawn_local(async move {
+                channel.greeted().await.unwrap();
+                obey(&channel, &obeying, &given).await;
+            });
+            let guest = Self {
                 agent,
                 order,
                 supervisor,
-            }
+            };
+            guest.say(&HostMessage::Hello(Hello::ours()));
+            guest
         }
 
         fn say(&self, message: &HostMessage) {
@@ -228,8 +236,8 @@ mod tests {
             (&self.supervisor).write_all(&frame).unwrap();
         }
 
-        fn open(&self) -> Result<OpenSession<'_>, NoSession> {
-            self.agent.open_session(&ExecRequest {
+        fn open(&self) -> Result<Visit, GuestMessage> {
+            let request = ExecRequest {
                 program: "sleep".into(),
                 args: vec!["1000".into()],
                 env: Vec::new(),
@@ -238,16 +246,25 @@ mod tests {
                 stdin: Stdin::Null,
                 terminal: None,
                 limits: Vec::new(),
-            })
+            };
+            let terms = Terms {
+                outlives: false,
+                acks: true,
+                limit: None,
+                command: "sleep".into(),
+            };
+            let visit = self.agent.open_session(&request, terms)?;
+            self.agent.run(&visit.session);
+            Ok(visit)
         }
 
         /// Waits until a session is refused.
         async fn refusal(&self) -> RefusalKind {
             loop {
                 match self.open() {
-                    Ok(open) => open.session.kill(),
-                    Err(NoSession::Refused(refusal)) => return refusal.kind,
-                    Err(NoSession::Failed(failure)) => panic!("{failure:?}"),
+                    Ok(visit) => drop(visit),
+                    Err(GuestMessage::Refused(refusal)) => return refusal.kind,
+                    Err(other) => panic!("{other:?}"),
                 }
                 yield_now().await;
             }
@@ -281,7 +298,6 @@ mod tests {
             guest.say(&HostMessage::Drain { grace_ms: 60_000 });
             assert_eq!(guest.refusal().await, RefusalKind::Draining);
             assert!(!guest.is_to_end().await, "a session runs");
-            running.session.kill();
             drop(running);
             guest.order.given().await;
         });
@@ -296,7 +312,7 @@ mod tests {
             assert_eq!(guest.refusal().await, RefusalKind::ShuttingDown);
             guest.agent.drain();
             assert_eq!(guest.refusal().await, RefusalKind::ShuttingDown);
-            running.session.kill();
+            drop(running);
         });
     }
 

@@ -23,7 +23,6 @@ use bytes::Bytes;
 use msb_protocol::{Exit, GuestMessage, MAX_PROGRAM, OutputSource};
 use tokio::sync::Notify;
 
-use crate::reaper::Process;
 use queue::Queue;
 
 pub(crate) use conversation::serve;
@@ -97,23 +96,6 @@ impl Monitor {
     /// It ended, and all it wrote has been said.
     pub(crate) fn ended(&self, session: u64, exit: Exit) {
         self.tell(|queue| queue.ended(session, exit));
-    }
-
-    /// Nobody reads its output any more: what is left to say is how it ends.
-    pub(crate) fn abandoned(self: &Rc<Self>, session: u64, process: &Rc<Process>) {
-        let knows = |queue: &Queue| queue.knows(session);
-        if !self.queue.borrow().as_ref().is_some_and(knows) {
-            return;
-        }
-        if let Some(exit) = process.exit() {
-            self.ended(session, exit);
-            return;
-        }
-        let (monitor, process) = (Rc::clone(self), Rc::clone(process));
-        tokio::task::spawn_local(async move {
-            let exit = process.ended().await;
-            monitor.ended(session, exit);
-        });
     }
 
     /// Waits until all was told that there is to tell. No session is started from here on.

@@ -129,11 +129,6 @@ impl Queue {
         Some(message)
     }
 
-    /// Whether this session started here and has not ended.
-    pub(super) fn knows(&self, session: u64) -> bool {
-        self.sessions.contains_key(&session)
-    }
-
     /// Whether every session's end is here or was told.
     pub(super) fn all_ended(&self) -> bool {
         self.sessions.is_empty()

@@ -11,7 +11,7 @@ use msb_protocol::{GuestMessage, INITIAL_STDIN_WINDOW};
 use tokio::select;
 use tokio::sync::Notify;
 
-use crate::channel::{Channel, ChannelError};
+use crate::channel::ChannelError;
 use crate::exec::Input;
 use crate::reaper::Process;
 use crate::stream::Stream;
@@ -32,7 +32,11 @@ struct State {
     bytes: BytesMut,
     /// What the viewer may still send.
     window: u32,
+    /// The part of it that the viewer does not know of yet.
+    credit: u32,
     phase: Phase,
+    /// The command closed its end, which the viewer does not know yet.
+    closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +63,9 @@ impl InputQueue {
             state: RefCell::new(State {
                 bytes: BytesMut::new(),
                 window: INITIAL_STDIN_WINDOW,
+                credit: 0,
                 phase,
+                closed: false,
             }),
             changed: Notify::new(),
         }
@@ -98,54 +104,63 @@ impl InputQueue {
         self.changed.notify_one();
     }
 
+    /// There is a new viewer. What it may send; `None` if nobody reads that.
+    pub(super) fn viewed(&self) -> Option<u32> {
+        let mut state = self.state.borrow_mut();
+        state.credit = 0;
+        state.closed = false;
+        (state.phase == Phase::Open).then_some(state.window)
+    }
+
+    /// What the viewer is to be told.
+    pub(super) fn next_news(&self) -> Option<GuestMessage> {
+        let mut state = self.state.borrow_mut();
+        if state.credit > 0 {
+            return Some(GuestMessage::StdinConsumed(std::mem::take(
+                &mut state.credit,
+            )));
+        }
+        std::mem::take(&mut state.closed).then_some(GuestMessage::StdinClosed)
+    }
+
     /// Hands everything on to the command until either side has no more to do with it.
-    pub(super) async fn feed(
-        &self,
-        input: Option<Input>,
-        process: &Process,
-        channel: &Channel,
-    ) -> Result<(), ChannelError> {
-        let Some(input) = input else { return Ok(()) };
-        let result = self.pump(input.stream(), process, channel).await;
+    pub(super) async fn feed(&self, input: Option<Input>, process: &Process, news: &Notify) {
+        let Some(input) = input else { return };
+        self.pump(input.stream(), process, news).await;
         let mut state = self.state.borrow_mut();
         state.phase = Phase::Closed;
         state.bytes = BytesMut::new();
-        result
         // Dropping a pipe here is how the command learns of the end.
     }
 
-    /// Only waits are given up when the command ends; a message once begun is sent whole.
-    async fn pump(
-        &self,
-        stream: &Stream,
-        process: &Process,
-        channel: &Channel,
-    ) -> Result<(), ChannelError> {
+    async fn pump(&self, stream: &Stream, process: &Process, news: &Notify) {
         let mut consumed = 0;
         loop {
             let next = select! {
                 next = self.next() => next,
                 _ = process.ended() => None,
             };
-            let Some(mut chunk) = next else { return Ok(()) };
+            let Some(mut chunk) = next else { return };
             while chunk.has_remaining() {
                 let written = select! {
                     written = stream.write(&chunk) => written,
-                    _ = process.ended() => return Ok(()),
+                    _ = process.ended() => return,
                 };
                 let Ok(written) = written else {
                     // EPIPE, or a terminal that hung up.
-                    self.state.borrow_mut().phase = Phase::Closed;
-                    return channel.send(&GuestMessage::StdinClosed).await;
+                    self.state.borrow_mut().closed = true;
+                    news.notify_one();
+                    return;
                 };
                 chunk.advance(written);
                 consumed += u32::try_from(written).unwrap_or(u32::MAX);
-                let waits = !chunk.has_remaining() && self.state.borrow().bytes.is_empty();
+                let mut state = self.state.borrow_mut();
+                let waits = !chunk.has_remaining() && state.bytes.is_empty();
                 if consumed >= CREDIT_STEP || waits {
-                    // Before it is sent: the viewer may use it at once.
-                    self.state.borrow_mut().window += consumed;
-                    channel.send(&GuestMessage::StdinConsumed(consumed)).await?;
+                    state.window += consumed;
+                    state.credit += consumed;
                     consumed = 0;
+                    news.notify_one();
                 }
             }
         }

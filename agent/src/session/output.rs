@@ -1,55 +1,48 @@
-//! From the command's output to its viewer, and a copy of it to the monitor.
+//! From the command's output into its ring, and a copy of it to the monitor.
 //!
-//! A chunk is read only when the one before it has been sent, so a viewer that stops
-//! reading stops the command at its next full pipe, and nothing is held here but one chunk.
+//! A chunk is read only when the ring has room. With a viewer there is room when the viewer
+//! has what came before, so one that stops reading stops the command at its next full pipe.
 
 use bytes::Bytes;
-use msb_protocol::{GuestMessage, MAX_CHUNK};
+use msb_protocol::{MAX_CHUNK, OutputSource};
 use tokio::select;
 
-use crate::channel::{Channel, ChannelError};
-use crate::reaper::Process;
+use super::Session;
 use crate::stream::Stream;
 
 /// The most that is taken from a stream after the command's end, in case somebody else
 /// goes on writing to it: as much as a pipe can hold (`fs.pipe-max-size`).
 const LEFT_BEHIND_MAX: usize = 1024 * 1024;
 
-/// Sends on what `source` gives, until it ends or the command does.
+/// Takes in what `stream` gives, until it ends or the command does.
 ///
-/// Whatever the command wrote is sent. But it may have left a process behind that keeps
+/// Whatever the command wrote is taken. But it may have left a process behind that keeps
 /// the stream open, perhaps for ever; nobody waits for what that one will write.
-pub(super) async fn forward(
-    source: &Stream,
-    wrap: impl Fn(Bytes) -> GuestMessage,
-    copy: impl Fn(&Bytes),
-    process: &Process,
-    channel: &Channel,
-) -> Result<(), ChannelError> {
-    loop {
-        let chunk = select! {
-            chunk = source.read(MAX_CHUNK, Bytes::copy_from_slice) => chunk,
-            _ = process.ended() => break,
-        };
-        match chunk {
-            Ok(chunk) if !chunk.is_empty() => {
-                copy(&chunk);
-                channel.send(&wrap(chunk)).await?;
+pub(super) async fn take_in(session: &Session, source: OutputSource, stream: &Stream) {
+    let process = &*session.process;
+    let running = async {
+        loop {
+            session.room().await;
+            match stream.read(MAX_CHUNK, Bytes::copy_from_slice).await {
+                Ok(chunk) if !chunk.is_empty() => session.wrote(source, chunk),
+                // The end: of a pipe by saying so, of a terminal by an error.
+                Ok(_) | Err(_) => return,
             }
-            // The end: of a pipe by saying so, of a terminal by an error.
-            Ok(_) | Err(_) => return Ok(()),
         }
+    };
+    select! {
+        () = running => return,
+        _ = process.ended() => {}
     }
     let mut left = LEFT_BEHIND_MAX;
     while left > 0 {
-        match source.read_now(left.min(MAX_CHUNK), Bytes::copy_from_slice) {
+        session.room().await;
+        match stream.read_now(left.min(MAX_CHUNK), Bytes::copy_from_slice) {
             Ok(Some(chunk)) if !chunk.is_empty() => {
                 left -= chunk.len();
-                copy(&chunk);
-                channel.send(&wrap(chunk)).await?;
+                session.wrote(source, chunk);
             }
             Ok(_) | Err(_) => break,
         }
     }
-    Ok(())
 }

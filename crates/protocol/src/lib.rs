@@ -45,7 +45,7 @@ pub use session::{
 pub use setting::{
     AUTO_INIT, INIT_PLACES, InitProgram, MAX_TMPFS, MAX_TMPFS_PATH, SCRIPTS_DIR, Setting, Tmpfs,
 };
-pub use viewer::{OutOfTurn, Seen, Viewer};
+pub use viewer::{OutOfTurn, ViewEvent, Viewer};
 
 /// The guest's vsock port on which the agent serves conversations.
 pub const AGENT_PORT: u32 = 1024;

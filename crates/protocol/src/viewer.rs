@@ -27,7 +27,7 @@ enum Phase {
 
 /// What a message of the guest means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum ViewEvent {
     /// The command runs, or did and is viewed.
     Running(SessionAttached),
     /// It wrote to standard output or its terminal.
@@ -91,12 +91,12 @@ impl Viewer {
     }
 
     /// Takes the guest's next message.
-    pub fn take(&mut self, message: GuestMessage) -> Result<Seen, OutOfTurn> {
+    pub fn take(&mut self, message: GuestMessage) -> Result<ViewEvent, OutOfTurn> {
         use {GuestMessage as G, SessionAnswer as S};
         let seen = match (self.phase, message) {
             (Phase::Over, _) => return Err(OutOfTurn),
-            (_, G::Refused(refusal)) => Seen::Refused(refusal),
-            (Phase::Starting, G::ExecFailed(failure)) => Seen::Failed(failure),
+            (_, G::Refused(refusal)) => ViewEvent::Refused(refusal),
+            (Phase::Starting, G::ExecFailed(failure)) => ViewEvent::Failed(failure),
             (Phase::Starting, G::Started { session, pid }) => {
                 return Ok(self.runs(SessionAttached {
                     session,
@@ -111,16 +111,16 @@ impl Viewer {
                 attached.window = attached.window.map(|window| window.min(most));
                 return Ok(self.runs(attached));
             }
-            (Phase::Running, G::Stdout(bytes)) => return self.output(bytes, Seen::Stdout),
-            (Phase::Running, G::Stderr(bytes)) => return self.output(bytes, Seen::Stderr),
+            (Phase::Running, G::Stdout(bytes)) => return self.output(bytes, ViewEvent::Stdout),
+            (Phase::Running, G::Stderr(bytes)) => return self.output(bytes, ViewEvent::Stderr),
             (Phase::Running, G::Session(S::Dropped { bytes })) => {
                 self.offset = self.offset.saturating_add(bytes);
-                return Ok(Seen::Dropped(bytes));
+                return Ok(ViewEvent::Dropped(bytes));
             }
-            (Phase::Running, G::StdinConsumed(count)) => return Ok(Seen::Room(count)),
-            (Phase::Running, G::StdinClosed) => return Ok(Seen::StdinClosed),
-            (Phase::Running, G::Exited(exit)) => Seen::Exited(exit),
-            (Phase::Running, G::Session(S::Detached)) => Seen::Detached,
+            (Phase::Running, G::StdinConsumed(count)) => return Ok(ViewEvent::Room(count)),
+            (Phase::Running, G::StdinClosed) => return Ok(ViewEvent::StdinClosed),
+            (Phase::Running, G::Exited(exit)) => ViewEvent::Exited(exit),
+            (Phase::Running, G::Session(S::Detached)) => ViewEvent::Detached,
             _ => {
                 self.phase = Phase::Over;
                 return Err(OutOfTurn);
@@ -130,13 +130,17 @@ impl Viewer {
         Ok(seen)
     }
 
-    fn runs(&mut self, attached: SessionAttached) -> Seen {
+    fn runs(&mut self, attached: SessionAttached) -> ViewEvent {
         self.phase = Phase::Running;
         self.offset = attached.offset;
-        Seen::Running(attached)
+        ViewEvent::Running(attached)
     }
 
-    fn output(&mut self, bytes: Bytes, wrap: fn(Bytes) -> Seen) -> Result<Seen, OutOfTurn> {
+    fn output(
+        &mut self,
+        bytes: Bytes,
+        wrap: fn(Bytes) -> ViewEvent,
+    ) -> Result<ViewEvent, OutOfTurn> {
         // Nothing that the agent reads at once is longer or empty.
         if bytes.is_empty() || bytes.len() > MAX_CHUNK {
             self.phase = Phase::Over;

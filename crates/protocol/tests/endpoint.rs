@@ -156,16 +156,16 @@ proptest! {
             let taken = viewer.take(message);
             prop_assert!(!over || taken.is_err(), "nothing comes after the end");
             match taken {
-                Ok(Seen::Running(attached)) => {
+                Ok(ViewEvent::Running(attached)) => {
                     prop_assert!(!runs);
                     prop_assert!(attached.window.is_none_or(|w| w <= INITIAL_STDIN_WINDOW));
                     runs = true;
                 }
-                Ok(Seen::Stdout(bytes) | Seen::Stderr(bytes)) => {
+                Ok(ViewEvent::Stdout(bytes) | ViewEvent::Stderr(bytes)) => {
                     prop_assert!(runs && !bytes.is_empty());
                     prop_assert!(viewer.offset() >= before);
                 }
-                Ok(Seen::Dropped(_) | Seen::Room(_) | Seen::StdinClosed) => {
+                Ok(ViewEvent::Dropped(_) | ViewEvent::Room(_) | ViewEvent::StdinClosed) => {
                     prop_assert!(runs && viewer.offset() >= before);
                 }
                 Ok(_) | Err(_) => over = true,
