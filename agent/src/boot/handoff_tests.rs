@@ -5,6 +5,10 @@ use std::os::unix::fs::symlink;
 use std::process::{Child, Command, Stdio};
 
 use msb_protocol::{ExecRequest, Stdin};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tempfile::TempDir;
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::*;
@@ -56,28 +60,35 @@ impl PidOne {
 
     /// Waits for the namespace to end by itself.
     fn ended(&mut self) {
-        let end = std::time::Instant::now() + PATIENCE;
-        while self.0.try_wait().unwrap().is_none() {
-            assert!(std::time::Instant::now() < end, "PID 1 did not end");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let pid = Pid::from_child(&self.0);
+        let end = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let mut ends = [PollFd::new(&end, PollFlags::IN)];
+        let patience = PATIENCE.try_into().unwrap();
+        assert_eq!(poll(&mut ends, Some(&patience)), Ok(1), "PID 1 did not end");
     }
 }
 
-/// Waits for a file, and returns what is in it.
-fn said(path: &Path) -> String {
-    let end = std::time::Instant::now() + PATIENCE;
-    loop {
-        match fs::read_to_string(path) {
-            Ok(text) if text.ends_with('\n') => return text,
-            _ => assert!(
-                std::time::Instant::now() < end,
-                "{} is missing: {}",
-                path.display(),
-                fs::read_to_string(path.with_file_name("log")).unwrap_or_default()
-            ),
+/// A directory with pipes of these names.
+fn pipes(names: &[&str]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for name in names {
+        let mode = Mode::RUSR | Mode::WUSR;
+        mknodat(CWD, dir.path().join(name), FileType::Fifo, mode, 0).unwrap();
+    }
+    dir
+}
+
+/// Waits for what somebody writes to a pipe.
+fn said(dir: &TempDir, name: &str) -> String {
+    let (tell, told) = std::sync::mpsc::channel();
+    let path = dir.path().join(name);
+    std::thread::spawn(move || tell.send(fs::read_to_string(path)));
+    match told.recv_timeout(PATIENCE) {
+        Ok(text) => text.unwrap(),
+        Err(_) => {
+            let log = fs::read_to_string(dir.path().join("log"));
+            panic!("{name} is missing: {}", log.unwrap_or_default());
         }
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -106,12 +117,10 @@ fn pid_1() {
         let at = dir.display();
         let init = match &*part {
             "serves" => shell(&format!(
-                "trap 'echo asked >> {at}/init; exit 0' TERM; echo $$ $OWN $BOOT > {at}/init; \
+                "trap 'echo asked > {at}/asked; exit 0' TERM; echo $$ $OWN $BOOT > {at}/up; \
                  while :; do sleep 0.02; done"
             )),
-            "deaf" => shell(&format!(
-                "trap '' TERM; echo up > {at}/init; exec sleep 1000"
-            )),
+            "deaf" => shell(&format!("trap '' TERM; echo up > {at}/up; exec sleep 1000")),
             "none" => InitProgram {
                 program: "/etc/passwd".into(),
                 args: Vec::new(),
@@ -130,10 +139,7 @@ fn pid_1() {
             return say("agent", format!("{:?}: {}", error.stage, error.message));
         }
         assert_ne!(std::process::id(), 1);
-        let up = || fs::read_to_string(dir.join("init")).is_ok_and(|text| text.ends_with('\n'));
-        while !up() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let up = fs::read_to_string(dir.join("up")).unwrap();
         // The loop, its timers, signals and children go on as before.
         let agent = Agent::start(defaults).unwrap();
         let request = ExecRequest {
@@ -148,7 +154,7 @@ fn pid_1() {
         };
         let child = exec::start(&request, &Defaults::default()).unwrap();
         let exit = agent.reaper.adopt(child.pid).ended().await;
-        say("agent", format!("{exit:?}"));
+        say("agent", format!("{up}{exit:?}"));
         let order = Order::default();
         order.give(if part == "deaf" {
             Duration::from_millis(100)
@@ -162,34 +168,33 @@ fn pid_1() {
 
 #[test]
 fn the_agent_goes_on_beside_an_init_that_ends_the_machine() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = pipes(&["up", "agent", "asked", "after"]);
     let Some(mut pid_1) = PidOne::start("serves", dir.path()) else {
         return;
     };
-    assert_eq!(said(&dir.path().join("agent")), "Code(7)\n");
+    assert_eq!(said(&dir, "agent"), "1 init boot\nCode(7)\n");
+    assert_eq!(said(&dir, "asked"), "asked\n");
     // Its end is that of all in its namespace.
     pid_1.ended();
-    let init = said(&dir.path().join("init"));
-    assert_eq!(init, "1 init boot\nasked\n");
-    assert!(!dir.path().join("after").exists());
 }
 
 #[test]
 fn an_init_that_does_not_listen_has_its_time_and_no_more() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = pipes(&["up", "agent", "after"]);
     let Some(_pid_1) = PidOne::start("deaf", dir.path()) else {
         return;
     };
-    assert_eq!(said(&dir.path().join("after")), "the machine still runs\n");
+    assert_eq!(said(&dir, "agent"), "up\nCode(7)\n");
+    assert_eq!(said(&dir, "after"), "the machine still runs\n");
 }
 
 #[test]
 fn an_init_that_cannot_be_executed_is_an_error_of_that_stage() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = pipes(&["agent"]);
     let Some(_pid_1) = PidOne::start("none", dir.path()) else {
         return;
     };
-    let error = said(&dir.path().join("agent"));
+    let error = said(&dir, "agent");
     assert!(
         error.starts_with("Init: ") && error.contains("/etc/passwd"),
         "{error}"

@@ -191,7 +191,7 @@ mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
-    use msb_protocol::{BootStage, ExecRequest, Hello, Stdin, encode};
+    use msb_protocol::{BootStage, Decoder, ExecRequest, Hello, Root, Stdin, encode};
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::yield_now;
 
@@ -283,9 +283,63 @@ mod tests {
         runtime.block_on(async { timeout(PATIENCE, test).await.unwrap() });
     }
 
+    #[test]
+    fn settings_come_before_the_boot_and_what_is_wrong_with_one_waits_for_it() {
+        let boot = BootRequest {
+            root: Root::Initramfs,
+            hostname: None,
+            env: Vec::new(),
+        };
+        let heard = |settings: Vec<Setting>| {
+            let (supervisor, ours) = UnixStream::pair().unwrap();
+            let mut frames = Vec::new();
+            encode(&HostMessage::Hello(Hello::ours()), &mut frames).unwrap();
+            for setting in settings {
+                encode(&HostMessage::Setting(setting), &mut frames).unwrap();
+            }
+            encode(&HostMessage::Boot(boot.clone()), &mut frames).unwrap();
+            (&supervisor).write_all(&frames).unwrap();
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+                .unwrap();
+            let (request, wanted) = runtime.block_on(async {
+                let channel = Channel::new(Stream::new(ours.into()).unwrap());
+                timeout(PATIENCE, listen(&channel)).await.unwrap().unwrap()
+            });
+            assert_eq!(request, boot);
+            wanted
+        };
+        let mut wanted = heard(vec![Setting::Restricted]);
+        assert!(wanted.restricted && wanted.check().is_ok());
+        let script = Setting::Script {
+            name: "..".into(),
+            data: "x".into(),
+        };
+        let mut wanted = heard(vec![script, Setting::Restricted]);
+        let error = wanted.check().unwrap_err();
+        assert_eq!(error.stage, BootStage::Settings);
+    }
+
     /// One test, for agents in one process would wait for each other's children.
     #[test]
-    fn a_guest_drains() {
+    fn a_guest_drains_and_asks_about_its_clock() {
+        in_time(async {
+            let guest = Guest::up();
+            let said = Stream::new(guest.supervisor.try_clone().unwrap().into()).unwrap();
+            // An answer would set the clock of whoever runs this test.
+            let hint = Setting::Clock { id: 0, unix_ns: 0 };
+            guest.say(&HostMessage::Setting(hint));
+            let mut decoder = Decoder::new();
+            let asked: GuestMessage = loop {
+                if let Some(message) = decoder.next_message().unwrap() {
+                    break message;
+                }
+                let read = said.read(64, |bytes| decoder.feed(bytes));
+                read.await.unwrap();
+            };
+            assert_eq!(asked, GuestMessage::ClockAsked { id: 1 });
+        });
         in_time(async {
             let guest = Guest::up();
             guest.say(&HostMessage::Drain { grace_ms: 0 });
