@@ -10,11 +10,12 @@ use std::io::{self, Read, Write};
 use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdir, openat};
 use rustix::io::Errno;
 
-use super::memory;
+use super::{files, memory};
 use crate::log;
 
 const ETC: &str = "/etc";
 const FILE: &str = "hosts";
+const HOSTNAME: &str = "hostname";
 
 /// The most of it that is read. With more it is left alone.
 const FILE_MAX: u64 = 1024 * 1024;
@@ -34,6 +35,17 @@ pub(super) fn name(hostname: Option<&str>) {
     match attempt(ETC, hostname) {
         Ok(()) => {}
         Err(error) => log::info(&format!("{ETC}/{FILE} stays as it is: {error}")),
+    }
+}
+
+/// Has an init of the image's own, which sets the name anew from `/etc/hostname`, set the same.
+pub(super) fn name_for_init(hostname: &str) {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let written = openat(CWD, ETC, flags, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|etc| files::replace(etc, HOSTNAME, &format!("{hostname}\n")));
+    if let Err(error) = written {
+        log::info(&format!("{ETC}/{HOSTNAME} stays as it is: {error}"));
     }
 }
 
@@ -118,6 +130,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::private::in_root;
 
     fn run(etc: &Path, hostname: &str) -> io::Result<()> {
         attempt(etc.to_str().unwrap(), Some(hostname))
@@ -185,6 +198,21 @@ mod tests {
         File::create(&hosts).unwrap().set_len(FILE_MAX + 1).unwrap();
         assert!(run(directory.path(), "web").is_err());
         assert_eq!(hosts.metadata().unwrap().len(), FILE_MAX + 1);
+    }
+
+    #[test]
+    fn an_init_finds_the_name_that_the_guest_has() {
+        in_root(|| {
+            name_for_init("web");
+            assert!(
+                fs::metadata("/etc").is_err(),
+                "no root without /etc gets one"
+            );
+            fs::create_dir("/etc").unwrap();
+            fs::write("/etc/hostname", "images-own\n").unwrap();
+            name_for_init("web");
+            assert_eq!(fs::read("/etc/hostname").unwrap(), b"web\n");
+        });
     }
 
     proptest! {

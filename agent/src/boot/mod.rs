@@ -23,6 +23,7 @@
 
 mod call;
 mod console;
+mod files;
 mod handoff;
 mod host;
 mod hosts;
@@ -161,6 +162,9 @@ async fn bring_up(
     settings::apply(request)?;
     devices::keep().map_err(|error| BootError::new(BootStage::Settings, "opening /dev", error))?;
     hosts::name(request.hostname.as_deref());
+    if let (Some(_), Some(name)) = (&wanted.init, &request.hostname) {
+        hosts::name_for_init(name);
+    }
     wanted.apply()?;
     Ok(old)
 }

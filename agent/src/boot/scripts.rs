@@ -5,18 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use msb_protocol::{BootStage, SCRIPTS_DIR};
 use msb_types::{MAX_SCRIPT_BYTES, MAX_SCRIPTS, validate_script};
-use rustix::fs::{
-    AtFlags, CWD, Mode, OFlags, RenameFlags, fchmod, mkdirat, openat, renameat_with, unlinkat,
-};
+use rustix::fs::{CWD, Mode, OFlags, fchmod, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
-use super::{BootError, memory};
+use super::{BootError, files, memory};
 use crate::log;
 
 /// Where shells look for pieces of their profile, if they do.
@@ -24,9 +22,6 @@ const PROFILES: &str = "/etc/profile.d";
 
 /// Our piece of it. Login shells set `PATH` anew, and then it is to be in it again.
 const PROFILE: &str = "microsandbox.sh";
-
-/// What it is called while it is written.
-const PROFILE_NEW: &str = ".microsandbox.sh.new";
 
 const EXECUTABLE: Mode = Mode::from_raw_mode(0o755);
 
@@ -119,16 +114,17 @@ impl Scripts {
                 let what = format!("mounting the scripts at /{top}, a directory of the root disk");
                 fail(what, error)
             })?;
-        match profile() {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => log::info(&format!("login shells do not find the scripts: {error}")),
+        if let Err(error) = profile()
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            log::info(&format!("login shells do not find the scripts: {error}"));
         }
         Ok(())
     }
 }
 
 /// Has login shells find scripts too, where the root has a place to say so.
-fn profile() -> Result<(), Errno> {
+fn profile() -> io::Result<()> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let profiles = openat(CWD, PROFILES, flags, Mode::empty())?;
     let text = format!(
@@ -140,46 +136,8 @@ fn profile() -> Result<(), Errno> {
          \tesac\n\
          fi\n"
     );
-    if is_written(&profiles, &text) {
-        return Ok(());
-    }
-    // In the place of whatever is there, a link too: it has our name.
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let plain = Mode::from_raw_mode(0o644);
-    let _ = unlinkat(&profiles, PROFILE_NEW, AtFlags::empty());
-    let mut file = File::from(openat(&profiles, PROFILE_NEW, flags, plain)?);
-    let written = fchmod(&file, plain)
-        .map_err(io::Error::from)
-        .and_then(|()| file.write_all(text.as_bytes()));
-    let done = written
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-        .and_then(|()| {
-            renameat_with(
-                &profiles,
-                PROFILE_NEW,
-                &profiles,
-                PROFILE,
-                RenameFlags::empty(),
-            )
-        });
-    if done.is_err() {
-        let _ = unlinkat(&profiles, PROFILE_NEW, AtFlags::empty());
-    }
-    done
-}
-
-fn is_written(profiles: &OwnedFd, text: &str) -> bool {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(file) = openat(profiles, PROFILE, flags, Mode::empty()) else {
-        return false;
-    };
-    let mut there = Vec::new();
-    let most = u64::try_from(text.len())
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
-    memory::is_file(&file) == Ok(true)
-        && File::from(file).take(most).read_to_end(&mut there).is_ok()
-        && there == text.as_bytes()
+    // In the place of whatever is there: it has our name.
+    files::replace(&profiles, PROFILE, &text)
 }
 
 fn fail(what: impl std::fmt::Display, error: impl Into<io::Error>) -> BootError {

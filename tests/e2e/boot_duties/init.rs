@@ -46,6 +46,8 @@ async fn commands_run_beside_an_init_and_a_stop_goes_through_it() -> Result<()> 
     .await?;
     assert!(pid_1.starts_with("/sbin/init"), "{pid_1}");
     assert!(pid_1.trim_end().ends_with("/bin/busybox"), "{pid_1}");
+    // An init that sets the name sets the guest's.
+    assert!(succeeds(&sandbox, "[ \"$(cat /etc/hostname)\" = \"$(hostname)\" ]").await?);
     // What it keeps up is up again.
     let service = prints(&sandbox, "pidof sleep").await?;
     prints(&sandbox, "kill -9 $(pidof sleep)").await?;

@@ -88,6 +88,23 @@ async fn an_init_that_ends_at_once_never_hangs() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_agent_that_is_killed_beside_its_init_is_missed() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let script = "touch /tmp/up; while :; do sleep 0.1; done";
+    let described = with(fixture.kept("init-alone")?, "/bin/sh", &["-c", script]);
+    let sandbox = create(described).await?;
+    until(&sandbox, "[ -e /tmp/up ]").await?;
+    // The parent of a command is the agent, which is a process like any other now.
+    let _ = within(sandbox.shell("kill -9 $PPID")).await;
+    let reason = within(sandbox.wait_until_ended()).await;
+    assert_eq!(reason, EndReason::AgentLost);
+    let status = sandbox.handle().await?.status_snapshot();
+    assert_eq!(status, SandboxStatus::Crashed);
+    sandbox.remove_persisted().await?;
+    host::nothing_left().await
+}
+
+#[tokio::test]
 async fn an_init_that_does_not_listen_is_stopped_without_it() -> Result<()> {
     let fixture = Fixture::new()?;
     let script = "trap '' TERM USR2; touch /tmp/up; while :; do sleep 0.1; done";
