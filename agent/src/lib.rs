@@ -18,7 +18,9 @@
 mod agent;
 pub mod boot;
 mod channel;
+mod clock;
 mod conversation;
+mod devices;
 mod exec;
 mod fs;
 pub mod log;

@@ -68,6 +68,14 @@ impl Order {
         let _ = deadline.wait_for(Option::is_some).await;
     }
 
+    /// How much patience is left; none if there is no order.
+    fn left(&self) -> Duration {
+        let deadline = *self.deadline.borrow();
+        deadline.map_or(Duration::ZERO, |at| {
+            at.saturating_duration_since(Instant::now())
+        })
+    }
+
     /// Waits until patience ends, however often that moves.
     async fn due(&self) {
         let mut deadline = self.deadline.subscribe();
@@ -126,11 +134,54 @@ pub async fn end_processes(agent: &Rc<Agent>, order: &Order, everyone: bool) {
     let _ = timeout(FLUSH, agent.monitor.finish()).await;
 }
 
+/// Ends the sessions, and has the init that is PID 1 end everything else and turn the machine off:
+/// each of `words` is a signal that may tell it to. Returns when `order`'s patience is at its end
+/// and the machine still runs; then nobody but the init and the agent is left.
+pub async fn end_with_init(agent: &Rc<Agent>, order: &Order, words: &[i32]) {
+    let sessions = Order::default();
+    sessions.give(order.left() / 2);
+    let hurry = async {
+        order.due().await;
+        sessions.give(Duration::ZERO);
+        std::future::pending::<()>().await;
+    };
+    select! {
+        () = end_processes(agent, &sessions, false) => {}
+        () = hurry => {}
+    }
+    // An init may take the power away in a moment.
+    sync();
+    for (said, word) in words.iter().enumerate() {
+        let left = u32::try_from(words.len().saturating_sub(said)).unwrap_or(u32::MAX);
+        let share = order.left() / left.max(1);
+        if share.is_zero() {
+            break;
+        }
+        // It is there, or the kernel would not be.
+        let _ = kill(1, *word);
+        let patience = Instant::now() + share;
+        select! {
+            () = sleep_until(patience) => {}
+            () = order.due() => break,
+        }
+    }
+    log::info("the init has not turned the machine off in time");
+    let _ = kill(-1, libc::SIGKILL);
+    let _ = timeout(REAP, own_children(agent)).await;
+}
+
+/// Waits until the agent has no child.
+async fn own_children(agent: &Agent) {
+    while agent.reaper.collect() == Remaining::Some {
+        agent.reaper.round().await;
+    }
+}
+
 /// Waits until there is nobody left to wait for.
 async fn gone(agent: &Agent, everyone: bool) {
     let processes = async {
-        while everyone && agent.reaper.collect() == Remaining::Some {
-            agent.reaper.round().await;
+        if everyone {
+            own_children(agent).await;
         }
     };
     // A session may end a little after its process; one whose viewer does not read its

@@ -7,6 +7,7 @@
 )]
 
 mod boot;
+mod boot_duties;
 mod ending;
 mod exec;
 mod fs;

@@ -52,6 +52,7 @@ async fn shell(agent: &Agent) -> io::Result<()> {
         cwd: c"/".to_owned(),
         identity: None,
         limits: Vec::new(),
+        restricted: false,
     };
     let console = OpenOptions::new()
         .read(true)

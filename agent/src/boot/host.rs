@@ -7,13 +7,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use msb_protocol::{BootRequest, GuestMessage, HostMessage, MONITOR_PORT, Ready, RefusalKind};
+use msb_protocol::{
+    BootRequest, GuestMessage, HostMessage, MONITOR_PORT, Ready, RefusalKind, Setting,
+};
 use tokio::select;
 use tokio::time::timeout;
 
-use super::{BootError, bring_up, call, clock_ns, serve as port, start_agent};
+use super::wanted::Wanted;
+use super::{BootError, bring_up, call, clock_ns, defaults, handoff, serve as port, start_agent};
 use crate::agent::Agent;
 use crate::channel::{Channel, ChannelError};
+use crate::clock::Clock;
+use crate::exec::Defaults;
 use crate::log;
 use crate::monitor::{self, Line};
 use crate::shutdown::{DEFAULT_GRACE, Order, drain};
@@ -29,12 +34,12 @@ pub(super) async fn serve(
     began: u64,
     order: &Rc<Order>,
 ) -> Option<Rc<Agent>> {
-    let request = match timeout(REQUEST, listen(&channel)).await {
-        Ok(Ok(request)) => request,
+    let (request, wanted) = match timeout(REQUEST, listen(&channel)).await {
+        Ok(Ok(heard)) => heard,
         Ok(Err(error)) => return give_up(channel, error).await,
         Err(_elapsed) => return give_up(channel, ChannelError::Late).await,
     };
-    match boot(mounted, request).await {
+    match boot(mounted, request, wanted).await {
         Ok((agent, old)) => {
             // Before anybody knows that commands are served, so that none is missed.
             let line = agent.monitor.open();
@@ -70,14 +75,20 @@ pub(super) async fn serve(
 }
 
 /// The supervisor's first words.
-async fn listen(channel: &Channel) -> Result<BootRequest, ChannelError> {
+async fn listen(channel: &Channel) -> Result<(BootRequest, Wanted), ChannelError> {
     channel.greet().await?;
     channel.greeted().await?;
-    match channel.receive().await? {
-        HostMessage::Boot(request) => Ok(request),
-        _ => Err(ChannelError::Unexpected(
-            "the boot conversation opens with Boot",
-        )),
+    let mut wanted = Wanted::default();
+    loop {
+        match channel.receive().await? {
+            HostMessage::Setting(setting) => wanted.take(setting),
+            HostMessage::Boot(request) => return Ok((request, wanted)),
+            _ => {
+                return Err(ChannelError::Unexpected(
+                    "the boot conversation opens with settings and Boot",
+                ));
+            }
+        }
     }
 }
 
@@ -91,10 +102,20 @@ async fn give_up(channel: Channel, error: ChannelError) -> Option<Rc<Agent>> {
 async fn boot(
     mounted: Result<(), BootError>,
     request: BootRequest,
+    mut wanted: Wanted,
 ) -> Result<(Rc<Agent>, Option<super::switch::OldRoot>), BootError> {
     mounted?;
-    let old = bring_up(&request).await?;
-    let agent = start_agent(request.env)?;
+    let scripts = wanted.has_scripts();
+    let old = bring_up(&request, &mut wanted).await?;
+    let defaults = Defaults {
+        scripts,
+        restricted: wanted.restricted,
+        ..defaults(request.env)
+    };
+    if let Some(init) = &wanted.init {
+        handoff::run(init, &defaults).await?;
+    }
+    let agent = start_agent(defaults)?;
     port::serve(&agent)?;
     Ok((agent, old))
 }
@@ -120,6 +141,7 @@ fn report(agent: &Rc<Agent>, line: Line) {
 async fn obey(channel: &Channel, agent: &Agent, order: &Order) {
     // How long processes get when no session is left, if that is to be the end.
     let mut draining: Option<Duration> = None;
+    let clock = Clock::default();
     loop {
         let message = select! {
             message = channel.receive() => message,
@@ -135,12 +157,18 @@ async fn obey(channel: &Channel, agent: &Agent, order: &Order) {
                 agent.drain();
                 draining = Some(draining.map_or(grace, |before| before.min(grace)));
             }
+            Ok(HostMessage::Setting(Setting::Clock { id, unix_ns })) => {
+                if let Some(id) = clock.told(id, unix_ns) {
+                    // As with the next.
+                    let _ = channel.send(&GuestMessage::ClockAsked { id }).await;
+                }
+            }
             Ok(HostMessage::Ping) => {
                 // If this fails, so does the next receive.
                 let _ = channel.send(&GuestMessage::Pong).await;
             }
             Ok(_) => {
-                let message = "a booted guest takes Drain and Shutdown here";
+                let message = "a booted guest takes Drain, Shutdown and Clock here";
                 channel.refuse(RefusalKind::Unexpected, message).await;
                 break;
             }
@@ -163,13 +191,12 @@ mod tests {
     use std::io::Write;
     use std::os::unix::net::UnixStream;
 
-    use msb_protocol::{BootStage, ExecRequest, Hello, Stdin, encode};
+    use msb_protocol::{BootStage, Decoder, ExecRequest, Hello, Root, Stdin, encode};
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::yield_now;
 
     use super::*;
     use crate::agent::Visit;
-    use crate::exec::Defaults;
     use crate::session::Terms;
     use crate::stream::Stream;
 
@@ -256,9 +283,63 @@ mod tests {
         runtime.block_on(async { timeout(PATIENCE, test).await.unwrap() });
     }
 
+    #[test]
+    fn settings_come_before_the_boot_and_what_is_wrong_with_one_waits_for_it() {
+        let boot = BootRequest {
+            root: Root::Initramfs,
+            hostname: None,
+            env: Vec::new(),
+        };
+        let heard = |settings: Vec<Setting>| {
+            let (supervisor, ours) = UnixStream::pair().unwrap();
+            let mut frames = Vec::new();
+            encode(&HostMessage::Hello(Hello::ours()), &mut frames).unwrap();
+            for setting in settings {
+                encode(&HostMessage::Setting(setting), &mut frames).unwrap();
+            }
+            encode(&HostMessage::Boot(boot.clone()), &mut frames).unwrap();
+            (&supervisor).write_all(&frames).unwrap();
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())
+                .unwrap();
+            let (request, wanted) = runtime.block_on(async {
+                let channel = Channel::new(Stream::new(ours.into()).unwrap());
+                timeout(PATIENCE, listen(&channel)).await.unwrap().unwrap()
+            });
+            assert_eq!(request, boot);
+            wanted
+        };
+        let mut wanted = heard(vec![Setting::Restricted]);
+        assert!(wanted.restricted && wanted.check().is_ok());
+        let script = Setting::Script {
+            name: "..".into(),
+            data: "x".into(),
+        };
+        let mut wanted = heard(vec![script, Setting::Restricted]);
+        let error = wanted.check().unwrap_err();
+        assert_eq!(error.stage, BootStage::Settings);
+    }
+
     /// One test, for agents in one process would wait for each other's children.
     #[test]
-    fn a_guest_drains() {
+    fn a_guest_drains_and_asks_about_its_clock() {
+        in_time(async {
+            let guest = Guest::up();
+            let said = Stream::new(guest.supervisor.try_clone().unwrap().into()).unwrap();
+            // An answer would set the clock of whoever runs this test.
+            let hint = Setting::Clock { id: 0, unix_ns: 0 };
+            guest.say(&HostMessage::Setting(hint));
+            let mut decoder = Decoder::new();
+            let asked: GuestMessage = loop {
+                if let Some(message) = decoder.next_message().unwrap() {
+                    break message;
+                }
+                let read = said.read(64, |bytes| decoder.feed(bytes));
+                read.await.unwrap();
+            };
+            assert_eq!(asked, GuestMessage::ClockAsked { id: 1 });
+        });
         in_time(async {
             let guest = Guest::up();
             guest.say(&HostMessage::Drain { grace_ms: 0 });

@@ -6,7 +6,9 @@
 //!                 │ answered                          │ nobody there, or no vsock at all
 //!               its Boot request                    defaults: /dev/vda if there is one
 //!                 └──────────────┬────────────────────┘
-//!               root found, mounted, made /; host name, loopback; port opened
+//!               root found, mounted, made /; host name, loopback, memory, scripts
+//!                 │                                   │
+//!               PID 1 handed on to the root's init, if that is wanted; port opened
 //!                 │                                   │
 //!               Ready, then Shutdown or its loss    the power button, or the console's shell
 //!                 └──────────────┬────────────────────┘
@@ -15,16 +17,26 @@
 //!
 //! Nothing on the way waits for a fixed time, and nothing ends PID 1: what fails is said, to
 //! the supervisor if there is one and to the console, and the power is turned off.
+//!
+//! An image is as hostile as what runs in it. It may be anything but a guest that hangs here: its
+//! links and devices lead to an error that is told, or are left alone.
 
 mod call;
 mod console;
+mod files;
+mod handoff;
 mod host;
+mod hosts;
+mod memory;
 mod mounts;
+mod restrict;
 mod root;
+mod scripts;
 mod serve;
 mod settings;
 mod signals;
 mod switch;
+mod wanted;
 
 use std::fmt::Display;
 use std::io;
@@ -34,11 +46,13 @@ use msb_protocol::{BootFailure, BootRequest, BootStage, Root, SUPERVISOR_PORT};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::agent::Agent;
+use crate::devices;
 use crate::exec::Defaults;
 use crate::log;
-use crate::shutdown::{Order, end_processes, power_off};
+use crate::shutdown::{Order, end_processes, end_with_init, power_off};
 
 pub use mounts::first_steps;
+use wanted::Wanted;
 
 /// Time since the kernel started (`CLOCK_BOOTTIME`), in nanoseconds.
 pub fn clock_ns() -> u64 {
@@ -110,13 +124,22 @@ pub async fn init(began: u64) -> ! {
     if let Some(agent) = agent {
         order.given().await;
         log::info("shutting down");
-        end_processes(&agent, &order, true).await;
+        if std::process::id() == 1 {
+            end_processes(&agent, &order, true).await;
+        } else {
+            end_with_init(&agent, &order, handoff::farewell()).await;
+        }
     }
     power_off()
 }
 
-/// Brings up what `request` asks for. Returns the old root, to be freed when there is time.
-async fn bring_up(request: &BootRequest) -> Result<Option<switch::OldRoot>, BootError> {
+/// Brings up what `request` and the settings ask for. Returns the old root, to be freed when there
+/// is time.
+async fn bring_up(
+    request: &BootRequest,
+    wanted: &mut Wanted,
+) -> Result<Option<switch::OldRoot>, BootError> {
+    wanted.check()?;
     let old = match &request.root {
         Root::Initramfs => None,
         Root::Disk {
@@ -135,8 +158,14 @@ async fn bring_up(request: &BootRequest) -> Result<Option<switch::OldRoot>, Boot
             ));
         }
     };
-    mounts::run();
+    mounts::for_root();
     settings::apply(request)?;
+    devices::keep().map_err(|error| BootError::new(BootStage::Settings, "opening /dev", error))?;
+    hosts::name(request.hostname.as_deref());
+    if let (Some(_), Some(name)) = (&wanted.init, &request.hostname) {
+        hosts::name_for_init(name);
+    }
+    wanted.apply()?;
     Ok(old)
 }
 
@@ -148,8 +177,8 @@ async fn alone(
 ) -> Option<Rc<Agent>> {
     let up = async {
         mounted?;
-        let old = bring_up(&root::default_request()).await?;
-        let agent = start_agent(Vec::new())?;
+        let old = bring_up(&root::default_request(), &mut Wanted::default()).await?;
+        let agent = start_agent(defaults(Vec::new()))?;
         match silence {
             call::Silence::Nobody => {
                 serve::serve(&agent)?;
@@ -168,10 +197,16 @@ async fn alone(
     up.await.map_err(|error: BootError| error.log()).ok()
 }
 
-/// The agent with what PID 1 hands to its commands.
-fn start_agent(env: Vec<(String, String)>) -> Result<Rc<Agent>, BootError> {
-    let open_files = settings::raise_open_files();
-    let defaults = Defaults { env, open_files };
+/// What PID 1 hands to its commands. To be called once: it raises the agent's own limits.
+fn defaults(env: Vec<(String, String)>) -> Defaults {
+    Defaults {
+        env,
+        open_files: settings::raise_open_files(),
+        ..Defaults::default()
+    }
+}
+
+fn start_agent(defaults: Defaults) -> Result<Rc<Agent>, BootError> {
     Agent::start(defaults)
         .map_err(|error| BootError::new(BootStage::Serve, "listening to SIGCHLD", error))
 }

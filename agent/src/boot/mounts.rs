@@ -4,9 +4,10 @@
 //! root later with everything on them.
 
 use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 
 use msb_protocol::BootStage;
-use rustix::fs::{Mode, OFlags, mkdir, open, symlink};
+use rustix::fs::{Mode, OFlags, StatVfsMountFlags, fchmod, fstat, fstatvfs, mkdir, open, symlink};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use rustix::process::umask;
@@ -92,6 +93,14 @@ const RUN: Mount = Mount {
     needed: false,
 };
 
+const TMP: Mount = Mount {
+    kind: c"tmpfs",
+    target: c"/tmp",
+    flags: MountFlags::NOSUID.union(MountFlags::NODEV),
+    options: c"mode=1777",
+    needed: false,
+};
+
 /// Links that programs expect in /dev.
 const LINKS: [(&CStr, &CStr); 4] = [
     (c"/proc/self/fd", c"/dev/fd"),
@@ -146,11 +155,46 @@ pub(super) fn system() -> Result<(), BootError> {
     Ok(())
 }
 
-/// Mounts what is the root's to have: `/run`, where there is such a directory or can be.
-pub(super) fn run() {
+/// What is the root's to have where it has room for it: `/run`, which is memory, and `/tmp`.
+pub(super) fn for_root() {
     if let Err(error) = RUN.mount() {
         log::info(&format!("no /run: {error}"));
     }
+    if let Err(error) = tmp() {
+        log::info(&format!("/tmp is not for everyone: {error}"));
+    }
+}
+
+/// Has `/tmp` be a directory for everyone; memory, if the root cannot be written to. One that is no
+/// directory is what the image wants it to be.
+fn tmp() -> Result<(), Errno> {
+    let everyone = Mode::from_raw_mode(0o1777);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = match open(TMP.target, flags, Mode::empty()) {
+        Err(Errno::NOENT) => {
+            mkdir(TMP.target, everyone)?;
+            open(TMP.target, flags, Mode::empty())
+        }
+        other => other,
+    };
+    let directory = match opened {
+        Err(Errno::LOOP | Errno::NOTDIR) => return Ok(()),
+        other => other?,
+    };
+    if Mode::from_raw_mode(fstat(&directory)?.st_mode).contains(everyone) {
+        return match writable(&directory) {
+            true => Ok(()),
+            false => TMP.mount(),
+        };
+    }
+    match fchmod(&directory, everyone) {
+        Err(Errno::ROFS) => TMP.mount(),
+        other => other,
+    }
+}
+
+fn writable(directory: &OwnedFd) -> bool {
+    fstatvfs(directory).is_ok_and(|root| !root.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
 impl Mount {

@@ -8,14 +8,12 @@
 use std::os::fd::OwnedFd;
 
 use msb_protocol::BootStage;
-use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, fstat, mkdir, open, openat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, open, openat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::mount::mount_move;
 use rustix::process::{chdir, chroot};
 
-use super::BootError;
+use super::{BootError, memory};
 use crate::log;
 
 /// Where the new root is before it is `/`.
@@ -36,17 +34,15 @@ pub(super) fn switch_root() -> Result<OldRoot, BootError> {
         |what: &'static str| move |error: Errno| BootError::new(BootStage::SwitchRoot, what, error);
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = open("/", flags, Mode::empty()).map_err(at("opening the initramfs"))?;
-    for system in ["/dev", "/proc", "/sys"] {
-        let target = format!("{NEW_ROOT}{system}");
-        let moved = match mount_move(system, &target) {
-            Err(Errno::NOENT) => mkdir(&target, Mode::from_raw_mode(0o755))
-                .and_then(|()| mount_move(system, &target)),
-            other => other,
-        };
+    let new = open(NEW_ROOT, flags, Mode::empty()).map_err(at("opening the root disk"))?;
+    for system in ["dev", "proc", "sys"] {
+        // On a directory that was looked at: a link there would lead somewhere in the initramfs.
+        let moved = memory::directory(&new, system)
+            .and_then(|place| memory::shift(&format!("/{system}"), place));
         moved.map_err(|error| {
             BootError::new(
                 BootStage::SwitchRoot,
-                format!("moving {system} to the root disk, which needs a directory of that name"),
+                format!("moving /{system} to the root disk, which needs a directory of that name"),
                 error,
             )
         })?;

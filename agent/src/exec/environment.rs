@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 
-use msb_protocol::{ExecFailure, ExecRequest};
+use msb_protocol::{ExecFailure, ExecRequest, SCRIPTS_DIR};
 
 use super::failure::bad_argument;
 use super::{Defaults, c_string};
@@ -33,6 +33,14 @@ pub(super) fn merge(
     for (name, value) in defaults.env.iter().chain(&request.env) {
         set(name, value);
     }
+    if defaults.scripts
+        && let Some(path) = env.get_mut("PATH")
+        && !path.split(':').any(|directory| directory == SCRIPTS_DIR)
+    {
+        // An empty one would mean the working directory.
+        let rest = if path.is_empty() { "" } else { ":" };
+        *path = format!("{SCRIPTS_DIR}{rest}{path}");
+    }
     env
 }
 
@@ -48,4 +56,42 @@ pub(super) fn c_strings(env: &BTreeMap<String, String>) -> Result<Vec<CString>, 
             c_string("an environment variable", &format!("{name}={value}"))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use msb_protocol::Stdin;
+
+    use super::*;
+
+    fn path(scripts: bool, own: Option<&str>) -> String {
+        let request = ExecRequest {
+            program: "true".to_owned(),
+            args: Vec::new(),
+            env: own
+                .map(|path| ("PATH".to_owned(), path.to_owned()))
+                .into_iter()
+                .collect(),
+            cwd: None,
+            user: None,
+            stdin: Stdin::Null,
+            terminal: None,
+            limits: Vec::new(),
+        };
+        let defaults = Defaults {
+            scripts,
+            ..Defaults::default()
+        };
+        merge(&request, &defaults, None)["PATH"].clone()
+    }
+
+    #[test]
+    fn scripts_are_found_first_in_whatever_path_there_is() {
+        assert_eq!(path(false, None), DEFAULT_PATH);
+        assert_eq!(path(true, None), format!("{SCRIPTS_DIR}:{DEFAULT_PATH}"));
+        assert_eq!(path(true, Some("/opt")), format!("{SCRIPTS_DIR}:/opt"));
+        assert_eq!(path(true, Some("")), SCRIPTS_DIR);
+        let own = format!("/opt:{SCRIPTS_DIR}");
+        assert_eq!(path(true, Some(&own)), own, "not twice");
+    }
 }

@@ -46,6 +46,10 @@ pub(super) fn in_child(step: Step, errno: i32, command: &Command) -> ExecFailure
             shortage(errno).unwrap_or(Kind::BadUser),
             format!("the user or group could not be taken on: {why}"),
         ),
+        Step::Restrict => (
+            Kind::Other,
+            format!("the command could not be restricted: {why}"),
+        ),
         Step::Limits => (
             Kind::BadArguments,
             format!("a resource limit was not accepted: {why}"),

@@ -6,6 +6,7 @@
 
 mod environment;
 mod failure;
+mod init;
 mod limits;
 mod lookup;
 mod streams;
@@ -23,6 +24,7 @@ use rustix::process::{Pid, Resource, Rlimit};
 use crate::stream::Stream;
 use crate::sys::process::{Command, REPORT_BYTES, read_report, spawn};
 
+pub(crate) use init::command as init_command;
 pub(crate) use streams::{Input, Outputs, resize};
 
 /// What commands get when nobody says otherwise.
@@ -32,6 +34,20 @@ pub struct Defaults {
     pub env: Vec<(String, String)>,
     /// `RLIMIT_NOFILE` (soft, hard), where the agent's own is not to be handed on.
     pub open_files: Option<(u64, u64)>,
+    /// The scripts' directory is in everyone's `PATH`.
+    pub scripts: bool,
+    /// Commands get no new privileges and cannot administer the guest.
+    pub restricted: bool,
+}
+
+/// Their limit of open files, where there is one.
+fn open_files(defaults: &Defaults) -> Option<(Resource, Rlimit)> {
+    let (soft, hard) = defaults.open_files?;
+    let limit = Rlimit {
+        current: Some(soft),
+        maximum: Some(hard),
+    };
+    Some((Resource::Nofile, limit))
 }
 
 /// A forked child that is on its way to become a command.
@@ -51,14 +67,7 @@ pub(crate) fn start(request: &ExecRequest, defaults: &Defaults) -> Result<Child,
     };
     let env = environment::merge(request, defaults, account.as_ref().map(|a| a.home.as_str()));
     let cwd = request.cwd.as_deref().unwrap_or("/");
-    let mut limits = Vec::new();
-    if let Some((soft, hard)) = defaults.open_files {
-        let limit = Rlimit {
-            current: Some(soft),
-            maximum: Some(hard),
-        };
-        limits.push((Resource::Nofile, limit));
-    }
+    let mut limits: Vec<_> = open_files(defaults).into_iter().collect();
     limits::add(&request.limits, &mut limits)?;
 
     let path = env.get("PATH").map_or("", String::as_str);
@@ -72,6 +81,7 @@ pub(crate) fn start(request: &ExecRequest, defaults: &Defaults) -> Result<Child,
         cwd: c_string("the working directory", cwd)?,
         identity: account.map(|account| account.identity),
         limits,
+        restricted: defaults.restricted,
     };
 
     let owner = command.identity.as_ref().map(|identity| identity.uid);

@@ -1,6 +1,5 @@
 //! A command's standard streams: pipes and `/dev/null`, or one terminal.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -10,9 +9,10 @@ use rustix::fs::fchown;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Uid;
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use crate::devices;
 use crate::stream::Stream;
 use crate::sys::process::Streams;
 
@@ -94,10 +94,7 @@ fn pipes(stdin: Stdin) -> io::Result<Prepared> {
         let (theirs, ours) = pipe_with(PipeFlags::CLOEXEC)?;
         (theirs, Some(Input::Pipe(Stream::writer(ours)?)))
     } else {
-        (
-            OpenOptions::new().read(true).open("/dev/null")?.into(),
-            None,
-        )
+        (devices::null()?, None)
     };
     let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -116,7 +113,7 @@ fn pipes(stdin: Stdin) -> io::Result<Prepared> {
 
 fn terminal(size: TerminalSize, stdin: Stdin) -> io::Result<Prepared> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let ours = openpt(flags)?;
+    let ours = devices::terminal()?;
     unlockpt(&ours)?;
     let theirs = ioctl_tiocgptpeer(&ours, flags)?;
     resize(&ours, size)?;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Gid, Pid, Resource, Rlimit, Uid};
 
+use super::restrict::restrict;
 use super::signal::{self, Blocked};
 
 /// Everything the child needs, made before it exists.
@@ -33,6 +34,8 @@ pub(crate) struct Command {
     pub(crate) identity: Option<Identity>,
     /// Limits to set, in this order.
     pub(crate) limits: Vec<(Resource, Rlimit)>,
+    /// Without new privileges and without administration of the guest.
+    pub(crate) restricted: bool,
 }
 
 /// A user, as the kernel knows one.
@@ -53,7 +56,7 @@ pub(crate) struct Streams<'a> {
     pub(crate) terminal: bool,
 }
 
-/// The steps that can fail in the child, in order.
+/// The steps that can fail in the child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Session,
@@ -64,10 +67,11 @@ pub(crate) enum Step {
     User,
     Cwd,
     Exec,
+    Restrict,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Session,
         Self::Terminal,
         Self::Streams,
@@ -76,6 +80,7 @@ impl Step {
         Self::User,
         Self::Cwd,
         Self::Exec,
+        Self::Restrict,
     ];
 }
 
@@ -89,7 +94,7 @@ pub(crate) fn read_report(bytes: &[u8]) -> Option<(Step, i32)> {
     Some((step, i32::from_le_bytes(errno.try_into().ok()?)))
 }
 
-fn write_report(step: Step, errno: Errno) -> [u8; REPORT_BYTES] {
+pub(super) fn write_report(step: Step, errno: Errno) -> [u8; REPORT_BYTES] {
     let [a, b, c, d] = errno.raw_os_error().to_le_bytes();
     [step as u8, a, b, c, d]
 }
@@ -117,7 +122,7 @@ pub(crate) fn spawn(command: &Command, streams: Streams<'_>) -> io::Result<(Pid,
 }
 
 /// The null-terminated array that `execve` takes. It points into `strings`.
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+pub(super) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     strings
         .iter()
         .map(|string| string.as_ptr())
@@ -155,6 +160,10 @@ fn prepare(command: &Command, streams: Streams<'_>) -> Result<(), (Step, Errno)>
     for (resource, limit) in &command.limits {
         rustix::process::setrlimit(*resource, *limit).map_err(at(Step::Limits))?;
     }
+    if command.restricted {
+        // Before the change of user: to give up takes a capability too.
+        restrict().map_err(at(Step::Restrict))?;
+    }
     if let Some(identity) = &command.identity {
         let Identity { uid, gid, groups } = identity;
         rustix::thread::set_thread_groups(groups).map_err(at(Step::Groups))?;
@@ -170,7 +179,7 @@ fn prepare(command: &Command, streams: Streams<'_>) -> Result<(), (Step, Errno)>
 
 /// Marks every descriptor but the standard streams to be closed by `execve`. The agent opens
 /// its own that way already; this is for what it was itself started with.
-fn keep_only_streams() {
+pub(super) fn keep_only_streams() {
     // SAFETY: with this flag the call closes nothing and touches no memory. A kernel without
     // it (before 5.11) says so, and then the descriptors are as they were opened.
     unsafe {
@@ -184,7 +193,7 @@ fn keep_only_streams() {
 }
 
 /// Tries each candidate as `execvp(3)` does; returns why none of them ran.
-fn exec(candidates: &[CString], argv: &[*const c_char], env: &[*const c_char]) -> Errno {
+pub(super) fn exec(candidates: &[CString], argv: &[*const c_char], env: &[*const c_char]) -> Errno {
     let mut verdict = Errno::NOENT;
     for candidate in candidates {
         match exec_one(candidate, argv, env) {

@@ -9,6 +9,9 @@ use std::mem::MaybeUninit;
 /// (`CONFIG_ACPI_TINY_POWER_BUTTON_SIGNAL`), where it is configured so.
 pub(crate) const POWER_BUTTON: i32 = 38;
 
+/// What tells systemd to turn the machine off: `SIGRTMIN+4`, by the C library's count.
+pub(crate) const POWER_OFF_SYSTEMD: i32 = 38;
+
 /// The highest signal number of the kernel (`_NSIG`).
 const LAST: i32 = 64;
 

@@ -44,7 +44,7 @@ static AGENT: LazyLock<mpsc::UnboundedSender<Ask>> = LazyLock::new(|| {
         runtime.block_on(async move {
             let defaults = Defaults {
                 env: vec![("FROM_BOOT".to_owned(), "boot".to_owned())],
-                open_files: None,
+                ..Defaults::default()
             };
             let agent = Agent::start(defaults).unwrap();
             while let Some(ask) = asked.recv().await {

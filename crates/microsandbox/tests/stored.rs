@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
-use microsandbox::sandbox::{SandboxHandle, SecurityProfile};
+use microsandbox::sandbox::{NetworkSpec, SandboxHandle};
 use microsandbox::{Backend, LocalBackend, MicrosandboxError, Sandbox, SandboxConfig};
 use msb_runtime::registry::{Owned, Registry};
 use msb_runtime::rundir::RunDir;
@@ -74,14 +74,17 @@ async fn a_snapshot_is_refused_for_the_reason_that_holds() {
 async fn a_stored_sandbox_that_asks_for_more_than_there_is_does_not_start() {
     at_home(async |home| {
         // As a newer library would have stored it.
+        let network = NetworkSpec {
+            trust_host_cas: true,
+            ..NetworkSpec::default()
+        };
         let asking = SandboxConfig {
-            security_profile: SecurityProfile::Restricted,
+            network: network.clone(),
             ..config().await
         };
         drop(starting(home, &asking));
         let handle = Sandbox::get("web").await.unwrap();
-        let profile = handle.config().unwrap().security_profile;
-        assert_eq!(profile, SecurityProfile::Restricted);
+        assert_eq!(handle.config().unwrap().network, network);
         assert!(unsupported(handle.start().await));
         assert!(unsupported(handle.start_detached().await));
         assert!(unsupported(Sandbox::start("web").await));

@@ -23,8 +23,12 @@ impl Features {
     /// Conversations about the guest's files ([`HostMessage::Fs`](crate::HostMessage::Fs)).
     pub const FILES: Self = Self(1 << 1);
 
+    /// Settings before the boot, and the host's clock after it
+    /// ([`HostMessage::Setting`](crate::HostMessage::Setting)).
+    pub const SETTINGS: Self = Self(1 << 2);
+
     /// What this build can do.
-    pub const SUPPORTED: Self = Self(Self::SESSIONS.0 | Self::FILES.0);
+    pub const SUPPORTED: Self = Self(Self::SESSIONS.0 | Self::FILES.0 | Self::SETTINGS.0);
 
     /// What both have.
     pub const fn both(self, other: Self) -> Self {

@@ -43,11 +43,13 @@ pub enum MessageType {
     Fs,
     /// Sessions ([`SessionCall`]).
     Session,
+    /// What a guest is to be, or the host's clock ([`Setting`](crate::Setting)).
+    Setting,
 }
 
 impl MessageType {
     /// All kinds, each at the place that is its number on the wire.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Hello,
         Self::Boot,
         Self::Exec,
@@ -61,6 +63,7 @@ impl MessageType {
         Self::Sample,
         Self::Fs,
         Self::Session,
+        Self::Setting,
     ];
 
     /// The kind's name, for a person.
@@ -79,6 +82,7 @@ impl MessageType {
             Self::Sample => "sample",
             Self::Fs => "files",
             Self::Session => "sessions",
+            Self::Setting => "setting",
         }
     }
 
@@ -92,6 +96,7 @@ impl MessageType {
         match self {
             Self::Fs => Features::FILES,
             Self::Session => Features::SESSIONS,
+            Self::Setting => Features::SETTINGS,
             _ => Features(0),
         }
     }
@@ -134,6 +139,7 @@ impl HostMessage {
             Self::Sample => MessageType::Sample,
             Self::Fs(_) => MessageType::Fs,
             Self::Session(_) => MessageType::Session,
+            Self::Setting(_) => MessageType::Setting,
         }
     }
 

@@ -20,6 +20,7 @@ mod hello;
 mod kind;
 mod message;
 mod session;
+mod setting;
 mod viewer;
 
 pub use codec::{CodecError, encode};
@@ -40,6 +41,9 @@ pub use message::{
 pub use session::{
     MAX_COMMAND_LINE, MAX_LISTED_SESSIONS, SessionAnswer, SessionAttached, SessionCall,
     SessionEntry, SessionStart,
+};
+pub use setting::{
+    AUTO_INIT, INIT_PLACES, InitProgram, MAX_TMPFS, MAX_TMPFS_PATH, SCRIPTS_DIR, Setting, Tmpfs,
 };
 pub use viewer::{OutOfTurn, ViewEvent, Viewer};
 

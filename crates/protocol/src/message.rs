@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::fs::{FsAnswer, FsCall};
 use crate::hello::Hello;
 use crate::session::{SessionAnswer, SessionCall};
+use crate::setting::Setting;
 
 pub use msb_types::{Resource, ResourceLimit};
 
@@ -59,6 +60,9 @@ pub enum HostMessage {
     /// Of a conversation about sessions, if the guest has
     /// [`Features::SESSIONS`](crate::Features::SESSIONS).
     Session(SessionCall),
+    /// On the boot conversation, before [`HostMessage::Boot`], if the guest has
+    /// [`Features::SETTINGS`](crate::Features::SETTINGS): what else the guest is to be.
+    Setting(Setting),
 }
 
 /// What the guest sends.
@@ -132,6 +136,12 @@ pub enum GuestMessage {
     Fs(FsAnswer),
     /// Of a conversation about sessions.
     Session(SessionAnswer),
+    /// On the boot conversation: what time is it? Answered by
+    /// [`Setting::Clock`](crate::Setting::Clock).
+    ClockAsked {
+        /// Comes back with the answer. Never 0.
+        id: u32,
+    },
 }
 
 /// The most bytes of a program's name that the monitor is told.
@@ -186,10 +196,12 @@ pub enum BootStage {
     Root,
     /// Making it `/`.
     SwitchRoot,
-    /// Host name, environment.
+    /// Host name, mounts, scripts.
     Settings,
     /// Opening the agent's port.
     Serve,
+    /// Handing PID 1 on to the init of the root.
+    Init,
 }
 
 /// Why the guest did not come up.

@@ -37,9 +37,38 @@ fn sample() -> impl Strategy<Value = GuestSample> {
     )
 }
 
+fn setting() -> impl Strategy<Value = Setting> {
+    let texts = || proptest::collection::vec(".{0,16}", 0..4);
+    prop_oneof![
+        (".{0,64}", any::<Option<u64>>(), any::<[bool; 4]>()).prop_map(
+            |(path, size_bytes, [read_only, noexec, nosuid, nodev])| {
+                Setting::Tmpfs(Tmpfs {
+                    path,
+                    size_bytes,
+                    read_only,
+                    noexec,
+                    nosuid,
+                    nodev,
+                })
+            }
+        ),
+        (".{0,32}", any::<Vec<u8>>()).prop_map(|(name, data)| Setting::Script {
+            name,
+            data: data.into(),
+        }),
+        Just(Setting::Restricted),
+        (".{0,32}", texts(), texts()).prop_map(|(program, args, env)| {
+            let env = env.into_iter().map(|text| (text.clone(), text)).collect();
+            Setting::Init(InitProgram { program, args, env })
+        }),
+        any::<(u32, u64)>().prop_map(|(id, unix_ns)| Setting::Clock { id, unix_ns }),
+    ]
+}
+
 fn host_message() -> impl Strategy<Value = HostMessage> {
     prop_oneof![
         any::<u32>().prop_map(|grace_ms| HostMessage::Drain { grace_ms }),
+        setting().prop_map(HostMessage::Setting),
         any::<u32>().prop_map(|grace_ms| HostMessage::Shutdown { grace_ms }),
         Just(HostMessage::Sample),
         Just(HostMessage::Ping),

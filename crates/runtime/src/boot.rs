@@ -18,6 +18,8 @@ pub enum BootStage {
     Kernel,
     /// The agent: mounting the root, opening its port.
     Agent,
+    /// The image's own init, where one becomes PID 1.
+    Init,
 }
 
 impl std::fmt::Display for BootStage {
@@ -27,6 +29,7 @@ impl std::fmt::Display for BootStage {
             Self::Vmm => "VMM",
             Self::Kernel => "guest kernel",
             Self::Agent => "guest agent",
+            Self::Init => "init",
         })
     }
 }

@@ -72,6 +72,8 @@ pub enum EndReason {
     SupervisorLost,
     /// It never came up: where and why.
     BootFailed(String),
+    /// The program that was its init ended, and its kernel with it: how the program ended.
+    InitEnded(String),
 }
 
 impl EndReason {
@@ -90,6 +92,7 @@ impl EndReason {
             | Self::VmmError(_)
             | Self::VmmLost
             | Self::AgentLost
+            | Self::InitEnded(_)
             | Self::SupervisorLost => StatusEvent::Lost,
         }
     }
@@ -110,6 +113,7 @@ impl std::fmt::Display for EndReason {
             Self::VmmLost => f.write_str("its VMM process was ended from outside"),
             Self::AgentLost => f.write_str("the guest's agent broke off"),
             Self::SupervisorLost => f.write_str("its supervisor was ended from outside"),
+            Self::InitEnded(how) => write!(f, "its init program ended ({how})"),
             Self::BootFailed(what) => write!(f, "it did not start: {what}"),
         }
     }

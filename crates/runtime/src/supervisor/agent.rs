@@ -4,18 +4,27 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use msb_protocol::{BootRequest, GuestMessage, HostMessage};
+use msb_protocol::{BootStage as AgentStage, Features, GuestMessage, HostMessage, Setting};
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_runtime::chain::chain;
 use msb_runtime::conversation::{Conversation, ConversationError};
 use tokio::net::UnixStream;
 
+use super::clock::unix_ns;
 use super::event::{Event, Events};
 
-/// Holds the conversation on `socket`, the connection the guest made.
-pub(crate) fn serve(socket: OwnedFd, request: BootRequest, deadline: Duration, events: Events) {
+/// How long a guest that asks may take to have room for the answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Holds the conversation on `socket`, the connection the guest made, and opens it with `messages`.
+pub(crate) fn serve(
+    socket: OwnedFd,
+    messages: Vec<HostMessage>,
+    deadline: Duration,
+    events: Events,
+) {
     tokio::spawn(async move {
-        let event = match converse(socket, request, deadline, &events).await {
+        let event = match converse(socket, messages, deadline, &events).await {
             Ok(()) | Err(ConversationError::Closed) => Event::AgentGone,
             Err(error) => Event::AgentFailed(failure(&error)),
         };
@@ -25,22 +34,45 @@ pub(crate) fn serve(socket: OwnedFd, request: BootRequest, deadline: Duration, e
 
 async fn converse(
     socket: OwnedFd,
-    request: BootRequest,
+    messages: Vec<HostMessage>,
     deadline: Duration,
     events: &Events,
 ) -> Result<(), ConversationError> {
     let stream = std::os::unix::net::UnixStream::from(socket);
     stream.set_nonblocking(true)?;
     let mut conversation = Conversation::accept(UnixStream::from_std(stream)?, deadline).await?;
-    conversation
-        .speaker
-        .send(&HostMessage::Boot(request))
-        .await?;
+    let features = conversation.session.features;
+    if messages.len() > 1 && !features.has(Features::SETTINGS) {
+        let error = BootError::new(
+            BootStage::Agent,
+            BootErrorKind::Protocol,
+            "the guest's agent knows nothing of mounts, scripts, profiles or inits; use a guest \
+             initramfs of this release",
+        );
+        let _ = events.send(Event::AgentFailed(error)).await;
+        return Ok(());
+    }
+    for message in messages {
+        conversation.speaker.send(&message).await?;
+    }
     loop {
         let event = match conversation.listener.next().await? {
-            GuestMessage::Ready(ready) => Event::AgentReady(ready, conversation.speaker.clone()),
+            GuestMessage::Ready(ready) => {
+                Event::AgentReady(ready, conversation.speaker.clone(), features)
+            }
+            // Answered here and at once: an answer that waits is worth less.
+            GuestMessage::ClockAsked { id } => {
+                let unix_ns = unix_ns();
+                let answer = HostMessage::Setting(Setting::Clock { id, unix_ns });
+                let sent = tokio::time::timeout(ANSWER, conversation.speaker.send(&answer)).await;
+                sent.unwrap_or(Err(ConversationError::Timeout(ANSWER)))?;
+                continue;
+            }
             GuestMessage::BootFailed(failure) => Event::AgentFailed(BootError::new(
-                BootStage::Agent,
+                match failure.stage {
+                    AgentStage::Init => BootStage::Init,
+                    _ => BootStage::Agent,
+                },
                 BootErrorKind::GuestBoot,
                 match failure.errno {
                     Some(errno) => format!("{} (errno {errno})", failure.message),

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 
-use msb_protocol::{GuestSample, Ready};
+use msb_protocol::{Features, GuestSample, Ready};
 use msb_runtime::boot::BootError;
 use msb_runtime::control::{Notice, Request};
 use msb_runtime::conversation::Speaker;
@@ -25,8 +25,8 @@ pub(crate) enum Event {
     VmmHungUp,
     /// The VMM process ended.
     VmmExited(std::io::Result<ExitStatus>),
-    /// The agent is ready.
-    AgentReady(Ready, Speaker),
+    /// The agent is ready, and can do these things.
+    AgentReady(Ready, Speaker, Features),
     /// The guest could not boot, as the agent tells, or broke off.
     AgentFailed(BootError),
     /// The agent's boot conversation ended.
@@ -45,6 +45,8 @@ pub(crate) enum Event {
     ClientLeft(u64),
     /// The agent's telling of sessions ended.
     MonitorGone,
+    /// The host's clock was set, or the host slept.
+    ClockJumped,
     /// The state was written down, or could not be.
     Recorded(SandboxStatus, Result<(), RegistryError>),
     /// The process was asked to end by a signal.

@@ -8,12 +8,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use msb_protocol::{BootRequest, Root};
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_runtime::chain::chain;
 use msb_runtime::control::Launch;
 use msb_runtime::rundir::{LockedRunDir, RunDirError};
-use msb_types::{DiskImageFormat, RootfsSource, SandboxConfig, derived_hostname};
+use msb_types::{DiskImageFormat, RootfsSource, SandboxConfig};
 use msb_vmapi::{ConsoleTarget, DiskConfig, ErrorKind, MemorySize, Source, VmConfig, VsockConfig};
 use tokio::net::unix::pipe;
 
@@ -91,33 +90,6 @@ impl Machine {
     /// The descriptors, in the order in which the description counts them.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.descriptors.iter().map(AsFd::as_fd).collect()
-    }
-}
-
-/// What the guest's agent is to do at boot.
-pub(crate) fn boot_request(config: &SandboxConfig) -> BootRequest {
-    let fstype = match &config.image {
-        RootfsSource::DiskImage { fstype, .. } => fstype.clone(),
-        _ => None,
-    };
-    BootRequest {
-        root: Root::Disk {
-            device: "/dev/vda".to_owned(),
-            fstype,
-            read_only: false,
-        },
-        hostname: Some(
-            config
-                .runtime
-                .hostname
-                .clone()
-                .unwrap_or_else(|| derived_hostname(&config.name)),
-        ),
-        env: config
-            .env
-            .iter()
-            .map(|var| (var.key.clone(), var.value.clone()))
-            .collect(),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod agent;
 mod clients;
+mod clock;
 mod console;
 mod event;
 mod launch;
@@ -14,6 +15,7 @@ mod monitor;
 mod recorder;
 mod run;
 mod sampler;
+mod settings;
 mod ticker;
 mod vmm;
 

@@ -1,7 +1,7 @@
 //! What this release cannot do for a configuration that asks for it.
 
 use msb_types::network::{NetworkPolicy, NetworkSpec};
-use msb_types::{DiskImageFormat, RootfsSource, SandboxConfig, SecurityProfile};
+use msb_types::{DiskImageFormat, MountSource, RootfsSource, SandboxConfig, VolumeMount};
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::snapshot;
@@ -18,10 +18,12 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
     if config.snapshot_upper_source.is_some() || config.manifest_digest.is_some() {
         return Err(snapshot::unsupported("beginning from a snapshot"));
     }
-    if let Some(mount) = config.mounts.first() {
+    let others = |mount: &&VolumeMount| !matches!(mount.source, MountSource::Tmpfs { .. });
+    if let Some(mount) = config.mounts.iter().find(others) {
         return Err(unsupported(
             format!("the mount at {:?}", mount.guest),
-            "put the files on the disk image, or copy them in once the sandbox runs",
+            "mount memory there with tmpfs(); put files on the disk image, or copy them in once the \
+             sandbox runs",
         ));
     }
     if !config.patches.is_empty() {
@@ -31,24 +33,6 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
         ));
     }
     network(&config.network)?;
-    if config.init.is_some() {
-        return Err(unsupported(
-            "an init of the guest's own",
-            "leave out init(); the agent stays PID 1",
-        ));
-    }
-    if config.security_profile == SecurityProfile::Restricted {
-        return Err(unsupported(
-            "the restricted security profile",
-            "run commands as a user without privileges with user()",
-        ));
-    }
-    if !config.runtime.scripts.is_empty() {
-        return Err(unsupported(
-            "a script that commands find by its name",
-            "put it on the disk image, or run it with shell()",
-        ));
-    }
     if config.startup_command_requested || config.initial_command.is_some() {
         return Err(unsupported(
             "a command that runs by itself",

@@ -16,7 +16,7 @@ fn builder() -> SandboxBuilder {
 }
 
 /// Everything that this release has to refuse, one thing at a time.
-const LATER: [Describe; 25] = [
+const LATER: [Describe; 22] = [
     |builder| builder.image("python:3.12"),
     |builder| builder.image("/disk.qcow2"),
     |builder| builder.image_with(|image| image.bind("/root")),
@@ -25,7 +25,11 @@ const LATER: [Describe; 25] = [
     |builder| builder.registry(|registry| registry.auth(Default::default())),
     |builder| builder.snapshot_resolved("sha256:1", "/upper"),
     |builder| builder.from_snapshot("base"),
-    |builder| builder.volume("/tmp", MountBuilder::tmpfs),
+    |builder| {
+        builder
+            .volume("/tmp", MountBuilder::tmpfs)
+            .volume("/data", |mount| mount.bind("/data"))
+    },
     |builder| builder.image("python").patch(|patch| patch.remove("/x")),
     |builder| builder.port(8080, 80),
     |builder| builder.disable_network().port_udp(8080, 80),
@@ -46,9 +50,6 @@ const LATER: [Describe; 25] = [
             .disable_network()
             .network(|network| network.trust_host_cas(true))
     },
-    |builder| builder.init("auto"),
-    |builder| builder.security(SecurityProfile::Restricted),
-    |builder| builder.script("up", "#!/bin/sh\n"),
     |builder| builder.persistent_initial_command(["serve"]),
 ];
 
@@ -88,7 +89,7 @@ async fn what_cannot_be_had_yet_is_said_and_leaves_nothing() {
 
 #[test]
 fn what_can_be_had_is_not_refused() {
-    let fine: [Describe; 8] = [
+    let fine: [Describe; 12] = [
         |builder| builder,
         |builder| builder.disable_network(),
         |builder| builder.network(|network| network),
@@ -101,6 +102,10 @@ fn what_can_be_had_is_not_refused() {
         },
         |builder| builder.entrypoint(["python"]),
         |builder| builder.pull_policy(PullPolicy::Always),
+        |builder| builder.init("auto"),
+        |builder| builder.security(SecurityProfile::Restricted),
+        |builder| builder.script("up", "#!/bin/sh\n"),
+        |builder| builder.volume("/tmp", |mount| mount.tmpfs().size(64)),
     ];
     for describe in fine {
         let runtime = tokio::runtime::Builder::new_current_thread().build();

@@ -16,7 +16,8 @@ use msb_vmapi::{CrashCause, Outcome};
 use tokio::time::Instant;
 
 use super::super::clients::CREATOR;
-use super::{AGENT_GRACE, Client, Run};
+use super::super::console::init_ended;
+use super::{AGENT_GRACE, Client, LAST_WORDS, Run};
 
 /// What a stop is given that has no time of its own, or nobody who waits for it.
 pub(super) const DEFAULT_STOP: Duration = Duration::from_secs(10);
@@ -56,20 +57,22 @@ fn record(reason: EndReason, status: Option<ExitStatus>) -> EndRecord {
 
 impl Run {
     pub(super) fn take_outcome(&mut self, outcome: Outcome) {
-        let reason = match outcome {
-            Outcome::Error(error) if !self.announced => {
+        let reason = match (outcome, &self.goal) {
+            (Outcome::Error(error), _) if !self.announced => {
                 self.fail_boot(self.stage, BootErrorKind::Vmm(error.kind), error.message);
                 return;
             }
-            Outcome::PowerOff => self.goal.clone().unwrap_or(EndReason::GuestPowerOff),
-            Outcome::Reset => EndReason::GuestReset,
-            Outcome::Crash(CrashCause::TripleFault) => {
+            (Outcome::PowerOff, goal) => goal.clone().unwrap_or(EndReason::GuestPowerOff),
+            // To some inits to be told to end is to end themselves, or the machine in this way.
+            (Outcome::Reset, Some(goal)) if self.config.init.is_some() => goal.clone(),
+            (Outcome::Reset, _) => EndReason::GuestReset,
+            (Outcome::Crash(CrashCause::TripleFault), _) => {
                 EndReason::GuestCrash("triple fault".to_owned())
             }
-            Outcome::Crash(CrashCause::Vcpu(what)) => EndReason::GuestCrash(what),
-            Outcome::Killed => EndReason::Killed,
-            Outcome::Error(error) => EndReason::VmmError(error.message),
-            other => EndReason::VmmError(format!("it ended in an unknown way: {other:?}")),
+            (Outcome::Crash(CrashCause::Vcpu(what)), _) => EndReason::GuestCrash(what),
+            (Outcome::Killed, _) => EndReason::Killed,
+            (Outcome::Error(error), _) => EndReason::VmmError(error.message),
+            (other, _) => EndReason::VmmError(format!("it ended in an unknown way: {other:?}")),
         };
         self.expect_exit(reason);
     }
@@ -149,6 +152,7 @@ impl Run {
 
     /// The VMM is reaped: writes the end down, removes what is the run's, and tells.
     pub(super) async fn conclude_run(mut self, status: Option<ExitStatus>) {
+        self.hear_console_out().await;
         let (mut end, boot_error) = self.judge(status);
         // Their end came before the word of it was written.
         let drained = std::mem::take(&mut self.written_for);
@@ -206,6 +210,20 @@ impl Run {
         farewell(clients, &creators, &Notice::Ended(end)).await;
     }
 
+    /// What the console said last is in its pipe still. Where an init was PID 1, that may be the
+    /// reason why the guest is no more.
+    async fn hear_console_out(&mut self) {
+        if self.config.init.is_none() {
+            return;
+        }
+        let _ = tokio::time::timeout(LAST_WORDS, self.console.closed()).await;
+        if let Some(Verdict::Ended(reason @ EndReason::GuestReset)) = &mut self.verdict
+            && let Some(how) = init_ended(&self.console.text())
+        {
+            *reason = EndReason::InitEnded(how);
+        }
+    }
+
     /// How it ended; and if it never came up, what its creator is told of that.
     fn judge(&mut self, status: Option<ExitStatus>) -> (EndRecord, Option<BootError>) {
         let error = match self.verdict.take() {
@@ -218,8 +236,12 @@ impl Run {
                 if self.announced {
                     return (record(reason, status), None);
                 }
+                let stage = match reason {
+                    EndReason::InitEnded(_) => BootStage::Init,
+                    _ => self.stage,
+                };
                 let message = format!("the machine ended before it was ready: {reason}");
-                BootError::new(self.stage, BootErrorKind::GuestEnded, message)
+                BootError::new(stage, BootErrorKind::GuestEnded, message)
             }
         };
         let end = boot_end(&error, status);

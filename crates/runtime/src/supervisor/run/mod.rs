@@ -20,7 +20,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use msb_protocol::{MONITOR_PORT, Ready, SUPERVISOR_PORT};
+use msb_protocol::{Features, HostMessage, MONITOR_PORT, Ready, SUPERVISOR_PORT, Setting};
 use msb_runtime::boot::{BootError, BootErrorKind, BootMarks, BootStage, BootTimings};
 use msb_runtime::chain::chain;
 use msb_runtime::clock::monotonic_ns;
@@ -43,13 +43,13 @@ use self::requests::VmmAsk;
 use super::clients::{self, CREATOR};
 use super::console::ConsoleTail;
 use super::event::{EVENT_QUEUE, Event};
-use super::launch::{self, Machine};
+use super::launch::Machine;
 use super::logger::Logger;
 use super::recorder::Recorder;
 use super::sampler::Sampler;
 use super::ticker::Ticker;
 use super::vmm::Vmm;
-use super::{Begun, agent, host_error, monitor};
+use super::{Begun, agent, clock, host_error, monitor, settings};
 
 pub(crate) use self::ending::boot_end;
 
@@ -110,7 +110,13 @@ pub(crate) struct Run {
     /// Taken once it is told to the creator.
     timings: Option<BootTimings>,
     agent: Option<Speaker>,
+    /// The agent sets its clock when it is told the time.
+    takes_time: bool,
+    /// The host's clock jumped while there was no agent to be told.
+    time_untold: bool,
     agent_called: bool,
+    /// What the agent is told when it calls.
+    boot_messages: Vec<HostMessage>,
     monitor: Option<Speaker>,
     monitor_called: bool,
     /// Ends when all is heard that the guest said of its sessions.
@@ -188,7 +194,10 @@ impl Run {
             vmm_times: None,
             timings: None,
             agent: None,
+            takes_time: false,
+            time_untold: false,
             agent_called: false,
+            boot_messages: parts.boot_messages,
             monitor: None,
             monitor_called: false,
             monitoring: None,
@@ -214,6 +223,7 @@ impl Run {
                 }
             }
         });
+        clock::watch(self.sender.clone());
         let status = self.reap().await;
         self.hear_out().await;
         self.conclude_run(status).await;
@@ -285,7 +295,10 @@ impl Run {
                 self.vmm_hung_up = true;
                 self.deadline = self.deadline.or(Some(Instant::now() + AGENT_GRACE));
             }
-            Event::AgentReady(ready, speaker) => self.agent_ready(&ready, speaker),
+            Event::AgentReady(ready, speaker, features) => {
+                self.agent_ready(&ready, speaker, features);
+            }
+            Event::ClockJumped => self.tell_time(),
             Event::AgentFailed(error) if self.status == SandboxStatus::Starting => {
                 self.conclude(Verdict::BootFailed(error));
                 self.vmm.kill();
@@ -340,7 +353,7 @@ impl Run {
                 self.stage = BootStage::Agent;
                 agent::serve(
                     socket,
-                    launch::boot_request(&self.config),
+                    std::mem::take(&mut self.boot_messages),
                     Duration::from_millis(self.launch.boot_timeout_ms),
                     self.sender.clone(),
                 );
@@ -373,13 +386,17 @@ impl Run {
         }
     }
 
-    fn agent_ready(&mut self, ready: &Ready, speaker: Speaker) {
+    fn agent_ready(&mut self, ready: &Ready, speaker: Speaker, features: Features) {
         let (SandboxStatus::Starting, None, Some((vmm_started_ns, guest_entered_ns))) =
             (self.status, &self.verdict, self.vmm_times)
         else {
             return;
         };
         self.agent = Some(speaker);
+        self.takes_time = features.has(Features::SETTINGS);
+        if self.time_untold {
+            self.tell_time();
+        }
         self.deadline = None;
         self.timings = Some(BootTimings::from(BootMarks {
             requested_ns: self.launch.requested_ns,
@@ -461,11 +478,28 @@ impl Run {
         }
     }
 
+    /// Tells the guest what time it is. One that stands still is told when it goes on: what lay
+    /// waiting would be wrong by then.
+    fn tell_time(&mut self) {
+        self.time_untold = self.agent.is_none();
+        if self.status == SandboxStatus::Paused || !self.takes_time {
+            return;
+        }
+        if let Some(agent) = self.agent.clone() {
+            // In a task of its own, as below.
+            tokio::spawn(async move {
+                let unix_ns = clock::unix_ns();
+                let clock = HostMessage::Setting(Setting::Clock { id: 0, unix_ns });
+                let _ = tokio::time::timeout(AGENT_GRACE, agent.send(&clock)).await;
+            });
+        }
+    }
+
     fn ask_guest_for_sample(&self) {
         if let Some(monitor) = self.monitor.clone() {
             // In a task of its own: a guest that does not read must not hold up the run.
             tokio::spawn(async move {
-                let asked = monitor.send(&msb_protocol::HostMessage::Sample);
+                let asked = monitor.send(&HostMessage::Sample);
                 let _ = tokio::time::timeout(AGENT_GRACE, asked).await;
             });
         }
@@ -494,6 +528,7 @@ struct Parts {
     page: Option<MetricsPage>,
     /// The number of the request that described the machine.
     configure: u64,
+    boot_messages: Vec<HostMessage>,
 }
 
 impl Parts {
@@ -505,6 +540,7 @@ impl Parts {
         let host =
             |what: &str, error: &std::io::Error| host_error(BootStage::Supervisor, what, error);
         let lock = &begun.owned.lock;
+        let boot_messages = settings::messages(&begun.config)?;
         let machine = Machine::open(launch, &begun.config, lock)?;
         let logger = Logger::start(&begun.owned.dir().logs())
             .map_err(|error| host("cannot open the logs", &error))?;
@@ -535,6 +571,7 @@ impl Parts {
             logger,
             page,
             configure,
+            boot_messages,
         })
     }
 }

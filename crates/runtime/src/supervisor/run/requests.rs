@@ -194,6 +194,8 @@ impl Run {
             _ if self.status == SandboxStatus::Paused => {
                 self.sampler.touch();
                 self.move_for(client, StatusEvent::Resumed);
+                // The host's may have jumped while nobody could be told.
+                self.tell_time();
             }
             _ => self.when_written(client),
         }
