@@ -6,9 +6,11 @@
     clippy::print_stdout
 )]
 
+mod agent;
 mod boot;
 mod ending;
 mod exec;
+mod exec_options;
 mod homes;
 mod kill;
 mod life;
@@ -16,5 +18,6 @@ mod life_kill;
 mod life_many;
 mod life_pid;
 mod refused;
+mod sessions;
 mod standalone;
 mod streams;
