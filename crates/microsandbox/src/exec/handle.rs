@@ -104,6 +104,7 @@ impl ExecHandle {
         if let Some(pid) = self.pid.take() {
             return Ok(Some(ExecEvent::Started { pid }));
         }
+        self.link.comes_for_more();
         loop {
             match self.news.recv().await {
                 Some(News::Event(event, offset)) => {
