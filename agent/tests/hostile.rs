@@ -155,4 +155,120 @@ proptest! {
         client.send(&HostMessage::Ping);
         prop_assert_eq!(client.receive(), GuestMessage::Pong);
     }
+
+    /// Messages about sessions, each well-formed, in no sensible order, from viewers that come and go.
+    #[test]
+    fn viewers_without_sense_end_nothing_but_their_own(
+        visits in prop::collection::vec(
+            (any::<bool>(), prop::collection::vec(word(), 0..12), any::<bool>()), 1..6,
+        ),
+    ) {
+        let mut sessions = Vec::new();
+        for (detachable, words, polite) in visits {
+            let mut exec = shell("cat; seq 1 100");
+            exec.stdin = Stdin::Pipe;
+            let mut client = Client::new();
+            client.send(&HostMessage::Session(SessionCall::Start(SessionStart {
+                exec,
+                detachable,
+                limit_ms: Some(60_000),
+            })));
+            match client.receive() {
+                GuestMessage::Started { session, .. } => sessions.push(session),
+                other => panic!("{other:?}"),
+            }
+            let mut frames = Vec::new();
+            for word in words {
+                encode(&word, &mut frames).unwrap();
+            }
+            // It may have been turned away in the middle.
+            let _ = client.stream().write_all(&frames);
+            if polite {
+                let _ = client.stream().shutdown(std::net::Shutdown::Write);
+                let _ = std::io::copy(client.stream(), &mut std::io::sink());
+            }
+        }
+        // Whatever is left can be attached and ended.
+        for session in sessions {
+            let mut client = Client::new();
+            client.send(&HostMessage::Session(SessionCall::Attach { session }));
+            match client.receive() {
+                GuestMessage::Refused(_) => {}
+                GuestMessage::Session(SessionAnswer::Attached(attached)) => {
+                    prop_assert_eq!(attached.session, session);
+                    client.send(&HostMessage::Session(SessionCall::End));
+                    let _ = std::io::copy(client.stream(), &mut std::io::sink());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        still_serves();
+    }
+}
+
+/// What a viewer may say, and some of what it may not.
+fn word() -> impl Strategy<Value = HostMessage> {
+    let offset = || prop_oneof![0u64..400, any::<u64>()];
+    prop_oneof![
+        4 => (0usize..200).prop_map(|n| HostMessage::Stdin(vec![b'x'; n].into())),
+        1 => Just(HostMessage::StdinEof),
+        1 => prop_oneof![Just(0), Just(15), Just(28), any::<i32>()].prop_map(HostMessage::Signal),
+        4 => offset().prop_map(|offset| SessionCall::Received { offset }.into()),
+        1 => offset().prop_map(|offset| SessionCall::Detach { offset }.into()),
+        1 => Just(SessionCall::End.into()),
+        1 => Just(SessionCall::List.into()),
+        1 => (0u64..50).prop_map(|session| SessionCall::Attach { session }.into()),
+        1 => any::<[u16; 2]>().prop_map(|[rows, columns]| {
+            HostMessage::Resize(TerminalSize { rows, columns })
+        }),
+    ]
+}
+
+#[test]
+fn a_client_that_floods_with_small_words_holds_up_nobody() {
+    let mut exec = request("cat", &[]);
+    exec.stdin = Stdin::Pipe;
+    let mut client = Client::new();
+    client.send(&HostMessage::Session(SessionCall::Start(SessionStart {
+        exec,
+        detachable: false,
+        limit_ms: None,
+    })));
+    client.started();
+    let mut frames = Vec::new();
+    for offset in 0..50_000 {
+        encode(
+            &HostMessage::Session(SessionCall::Received { offset }),
+            &mut frames,
+        )
+        .unwrap();
+    }
+    let flood = {
+        let mut stream = client.stream().try_clone().unwrap();
+        std::thread::spawn(move || {
+            for _ in 0..20 {
+                stream.write_all(&frames).unwrap();
+            }
+        })
+    };
+    for _ in 0..20 {
+        still_serves();
+    }
+    flood.join().unwrap();
+    client.signal(9);
+    assert_eq!(client.finish().exit, Some(Exit::Signal(9)));
+}
+
+#[test]
+fn many_clients_that_do_not_read_a_list_hold_up_nobody() {
+    let clients: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = Client::new();
+            client.send(&HostMessage::Session(SessionCall::List));
+            client
+        })
+        .collect();
+    still_serves();
+    drop(clients);
+    still_serves();
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use futures::future::try_join_all;
-use microsandbox::{ExecFailedKind, Exit, MicrosandboxError, Sandbox};
+use microsandbox::{ExecFailedKind, Exit, MicrosandboxError, RlimitResource, Sandbox};
 use msb_tests::{Fixture, within};
 
 const NO_ARGS: [&str; 0] = [];
@@ -89,6 +89,38 @@ async fn what_cannot_start_says_why() -> Result<()> {
         .await;
     assert_eq!(failed_kind(bad), ExecFailedKind::BadUser);
 
+    let bad = sandbox
+        .exec_with("true", |options| options.user("root:nobodies"))
+        .await;
+    assert_eq!(failed_kind(bad), ExecFailedKind::BadUser);
+    let bad = sandbox.exec("true", ["a\0b"]).await;
+    assert_eq!(failed_kind(bad), ExecFailedKind::BadArguments);
+    let bad = sandbox
+        .exec_with("true", |options| options.env("A=B", "c"))
+        .await;
+    assert_eq!(failed_kind(bad), ExecFailedKind::BadArguments);
+
+    // A program that somebody is writing.
+    let mut writer = sandbox
+        .shell_stream("cp /bin/busybox /tmp/busy; exec 3>>/tmp/busy; echo open; sleep 1000")
+        .await?;
+    while !matches!(
+        within(writer.recv()).await,
+        Some(microsandbox::ExecEvent::Stdout(_))
+    ) {}
+    assert_eq!(failed_kind(exec("/tmp/busy").await), ExecFailedKind::Other);
+    drop(writer);
+
+    // A user who may have no more processes than one.
+    let only = sandbox.exec_stream_with("sleep", |options| options.arg("1000").user("4321"));
+    let _only = only.await?;
+    let bad = sandbox
+        .exec_with("true", |options| {
+            options.user("4321").rlimit(RlimitResource::Nproc, 0)
+        })
+        .await;
+    assert_eq!(failed_kind(bad), ExecFailedKind::ResourceExhausted);
+
     // None of it has hurt the agent.
     assert!(exec("true").await?.status().success);
     sandbox.stop().await?;
@@ -153,10 +185,9 @@ async fn an_orphan_is_reaped() -> Result<()> {
     let sandbox = fixture.sandbox("orphans").await?;
     // The inner shell ends at once; its child becomes PID 1's, and ends later.
     sandbox
-        .shell("for i in 1 2 3 4 5; do (sleep 0.2 & ) ; done")
+        .shell("for i in 1 2 3 4 5; do (exec sleep 0.2 & ) ; done")
         .await?;
-    let script =
-        "while pgrep sleep >/dev/null; do sleep 0.1; done; ps -o stat,comm | grep '^Z'; true";
+    let script = "while ps -o comm | grep -q '^sleep'; do usleep 100000; done; ps -o stat,comm | grep '^Z'; true";
     let output = within(sandbox.shell(script)).await?;
     assert_eq!(output.stdout()?, "", "zombies are left");
     sandbox.stop().await?;
@@ -184,7 +215,7 @@ async fn a_timeout_kills_the_command() -> Result<()> {
         matches!(result, Err(MicrosandboxError::ExecTimeout(t)) if t == limit),
         "{result:?}"
     );
-    let gone = "while pgrep -f 'sleep 4321' >/dev/null; do sleep 0.1; done";
+    let gone = "while ps -o args | grep -q '^sleep 4321'; do sleep 0.1; done";
     assert!(within(sandbox.exec("sh", ["-c", gone])).await.is_ok());
     sandbox.stop().await?;
     Ok(())
@@ -195,7 +226,7 @@ async fn a_dropped_handle_kills_its_command() -> Result<()> {
     let fixture = Fixture::new()?;
     let sandbox = fixture.sandbox("dropped").await?;
     drop(sandbox.exec_stream("sleep", ["5432"]).await?);
-    let gone = "while pgrep -x -f 'sleep 5432' >/dev/null; do sleep 0.1; done";
+    let gone = "while ps -o args | grep -q '^sleep 5432'; do sleep 0.1; done";
     within(sandbox.exec("sh", ["-c", gone])).await?;
     sandbox.stop().await?;
     Ok(())

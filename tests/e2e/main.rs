@@ -6,10 +6,12 @@
     clippy::print_stdout
 )]
 
+mod agent;
 mod boot;
 mod boot_duties;
 mod ending;
 mod exec;
+mod exec_options;
 mod fs;
 mod homes;
 mod kill;
@@ -19,6 +21,7 @@ mod life_many;
 mod life_pid;
 mod ordinary_user;
 mod refused;
+mod sessions;
 mod standalone;
 mod streams;
 mod terminals;

@@ -166,50 +166,72 @@ pub struct Speaker {
     turn: Arc<Mutex<Turn>>,
 }
 
+/// What is being sent. It outlives whoever sends it: a sender that is dropped half-way leaves the
+/// rest to the next one, so the stream always has its message boundaries.
 #[derive(Debug, Default)]
 struct Turn {
-    buffer: Vec<u8>,
-    /// A send was cancelled half-way: the stream has no message boundary any more.
-    torn: bool,
+    frame: Vec<u8>,
+    /// How much of it was written.
+    written: usize,
+}
+
+impl Turn {
+    fn left(&self) -> &[u8] {
+        self.frame.get(self.written..).unwrap_or_default()
+    }
+
+    /// Begins a message; what was left of the one before must have been written.
+    fn begin(&mut self, session: &Session, message: &HostMessage) -> Result<(), SendError> {
+        self.frame.clear();
+        self.frame.shrink_to(KEPT_BYTES);
+        self.written = 0;
+        session.encode(message, &mut self.frame)
+    }
+
+    async fn write(&mut self, stream: &UnixStream) -> io::Result<()> {
+        while !self.left().is_empty() {
+            stream.writable().await?;
+            match stream.try_write(self.left()) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what can be written now. Whether that was all.
+    fn write_now(&mut self, stream: &UnixStream) -> bool {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        while !self.left().is_empty() {
+            match rustix::net::send(stream, self.left(), flags) {
+                Ok(count) => self.written += count,
+                Err(_) => return false,
+            }
+        }
+        true
+    }
 }
 
 impl Speaker {
     /// Sends one message, if the agent knows such messages. When the future is dropped half-way, the
-    /// conversation is over.
+    /// rest of the message goes before the next one.
     pub async fn send(&self, message: &HostMessage) -> Result<(), ConversationError> {
         let mut turn = self.turn.lock().await;
-        if turn.torn {
-            return Err(ConversationError::Closed);
-        }
-        let mut buffer = std::mem::take(&mut turn.buffer);
-        buffer.clear();
-        self.session.encode(message, &mut buffer)?;
-        turn.torn = true;
-        write_all(&self.stream, &buffer).await?;
-        turn.torn = false;
-        buffer.shrink_to(KEPT_BYTES);
-        turn.buffer = buffer;
-        Ok(())
+        turn.write(&self.stream).await?;
+        turn.begin(&self.session, message)?;
+        Ok(turn.write(&self.stream).await?)
     }
 
-    /// Says one short message now or not at all, without waiting: for whoever cannot. `false` if it
-    /// could not be said.
+    /// Says one message now or not at all, without waiting: for whoever cannot. `false` if not all of
+    /// it could be said; what was begun goes before the next message.
     pub fn try_send(&self, message: &HostMessage) -> bool {
         let Ok(mut turn) = self.turn.try_lock() else {
             return false;
         };
-        let mut frame = Vec::new();
-        if turn.torn || self.session.encode(message, &mut frame).is_err() {
-            return false;
-        }
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::send(&*self.stream, &frame, flags) {
-            Ok(sent) => {
-                turn.torn = sent != frame.len();
-                !turn.torn
-            }
-            Err(_) => false,
-        }
+        turn.write_now(&self.stream)
+            && turn.begin(&self.session, message).is_ok()
+            && turn.write_now(&self.stream)
     }
 
     /// Ends the conversation, both ways, at once. The agent sees the connection close.

@@ -88,7 +88,7 @@ impl Sandbox {
         }
         let size = terminal.size().unwrap_or(DEFAULT_TERMINAL);
         // Not raw yet: until the command runs, Ctrl-C is for this program.
-        let mut handle = self.run(cmd.into(), options, size).await?;
+        let mut handle = self.run(cmd.into(), options, false, size).await?;
         let ended = {
             let raw = RawMode::enter(claim, &terminal)?;
             connect(&terminal, &raw, news, &mut handle, &keys).await

@@ -105,6 +105,7 @@ impl ExecHandle {
         if let Some(pid) = self.pid.take() {
             return Ok(Some(ExecEvent::Started { pid }));
         }
+        self.link.comes_for_more();
         loop {
             match self.news.recv().await {
                 Some(News::Event(event, offset)) => {
@@ -324,12 +325,13 @@ impl ExecSink {
             let Ok(permits) = self.link.window.acquire_many(count).await else {
                 return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
             };
+            // The agent gives them back when the command has read. What is begun goes, even if
+            // nobody waits for it any more.
+            permits.forget();
             self.link
                 .speaker
                 .send(&HostMessage::Stdin(Bytes::copy_from_slice(chunk)))
                 .await?;
-            // The agent gives them back when the command has read.
-            permits.forget();
         }
         Ok(())
     }

@@ -31,11 +31,13 @@ pub(crate) struct Link {
     pub(crate) detachable: bool,
     /// Everything before this offset has been taken by the program.
     received: AtomicU64,
+    /// And everything before this one it has dealt with, since it came for more.
+    settled: AtomicU64,
     /// The agent was told of so much.
     acked: AtomicU64,
     /// The command has ended.
     over: AtomicBool,
-    /// The program took enough to tell the agent.
+    /// The program dealt with enough to tell the agent.
     pub(crate) taken: Notify,
 }
 
@@ -55,6 +57,7 @@ impl Link {
             lasting,
             detachable,
             received: AtomicU64::new(offset),
+            settled: AtomicU64::new(offset),
             acked: AtomicU64::new(offset),
             over: AtomicBool::new(false),
             taken: Notify::new(),
@@ -82,6 +85,12 @@ impl Link {
     /// The program has taken everything before `offset`.
     pub(crate) fn took(&self, offset: u64) {
         self.received.store(offset, Ordering::Release);
+    }
+
+    /// The program comes for more, so it has dealt with what it took.
+    pub(crate) fn comes_for_more(&self) {
+        let offset = self.received();
+        self.settled.store(offset, Ordering::Release);
         let step = if self.detachable { 1 } else { ACK_STEP };
         if self.lasting && offset.saturating_sub(self.acked.load(Ordering::Acquire)) >= step {
             self.taken.notify_one();
@@ -93,10 +102,10 @@ impl Link {
         self.received.load(Ordering::Acquire)
     }
 
-    /// Tells the agent what the program has taken. If that cannot be said now, it will be with
-    /// what is taken next.
+    /// Tells the agent what the program has dealt with. If that cannot be said now, it will be with
+    /// what is next.
     pub(crate) fn acknowledge(&self) {
-        let offset = self.received();
+        let offset = self.settled.load(Ordering::Acquire);
         if offset == self.acked.load(Ordering::Acquire) {
             return;
         }

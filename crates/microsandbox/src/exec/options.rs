@@ -38,14 +38,13 @@ pub struct ExecOptions {
     pub tty: bool,
     /// Its resource limits.
     pub rlimits: Vec<ResourceLimit>,
-    /// Whether it lives on when this program ends.
-    pub detachable: bool,
 }
 
 /// Makes [`ExecOptions`].
 #[derive(Clone, Debug, Default)]
 pub struct ExecOptionsBuilder {
     options: ExecOptions,
+    detachable: bool,
     error: Option<String>,
 }
 
@@ -137,7 +136,7 @@ impl ExecOptionsBuilder {
     /// may be, if the sandbox does. Dropping its handle ends it all the same.
     #[must_use]
     pub fn detachable(mut self, detachable: bool) -> Self {
-        self.options.detachable = detachable;
+        self.detachable = detachable;
         self
     }
 
@@ -160,6 +159,13 @@ impl ExecOptionsBuilder {
             hard,
         });
         self
+    }
+
+    /// The options, and whether the command is to live on when this program ends, which is a matter of
+    /// one start.
+    pub(crate) fn build_start(self) -> MicrosandboxResult<(ExecOptions, bool)> {
+        let detachable = self.detachable;
+        Ok((self.build()?, detachable))
     }
 
     /// The options, or what was wrong with the first setting that was.

@@ -66,8 +66,9 @@ impl Sandbox {
         cmd: impl Into<String>,
         f: impl FnOnce(ExecOptionsBuilder) -> ExecOptionsBuilder,
     ) -> MicrosandboxResult<ExecHandle> {
-        let options = f(ExecOptionsBuilder::default()).build()?;
-        self.run(cmd.into(), options, DEFAULT_TERMINAL).await
+        let (options, detachable) = f(ExecOptionsBuilder::default()).build_start()?;
+        self.run(cmd.into(), options, detachable, DEFAULT_TERMINAL)
+            .await
     }
 
     /// Runs a script in the sandbox's shell and gathers its output.
@@ -175,24 +176,10 @@ impl Sandbox {
         &self,
         program: String,
         options: ExecOptions,
+        detachable: bool,
         size: TerminalSize,
     ) -> MicrosandboxResult<ExecHandle> {
-        let (stdin, input) = match options.stdin {
-            // A terminal has no end of its own: whoever reads it is told with the key for that.
-            StdinMode::Null if options.tty => (Stdin::Pipe, Some(END_OF_INPUT.to_vec())),
-            StdinMode::Null => (Stdin::Null, None),
-            StdinMode::Pipe => (Stdin::Pipe, None),
-            StdinMode::Bytes(mut bytes) => {
-                if options.tty {
-                    // In the middle of a line it only ends the line.
-                    if bytes.last().is_some_and(|last| *last != b'\n') {
-                        bytes.extend_from_slice(END_OF_INPUT);
-                    }
-                    bytes.extend_from_slice(END_OF_INPUT);
-                }
-                (Stdin::Pipe, Some(bytes))
-            }
-        };
+        let (stdin, input) = standard_input(options.stdin, options.tty);
         let runtime = &self.config().runtime;
         let request = ExecRequest {
             program,
@@ -207,7 +194,7 @@ impl Sandbox {
         };
         let start = Start {
             request,
-            detachable: options.detachable,
+            detachable,
             timeout: options.timeout,
         };
         // What lies beyond the clock's end is no deadline.
@@ -259,5 +246,49 @@ impl Sandbox {
             },
             _ => error,
         }
+    }
+}
+
+/// What the agent is told of a command's standard input, and what is to be written to it.
+fn standard_input(mode: StdinMode, tty: bool) -> (Stdin, Option<Vec<u8>>) {
+    match mode {
+        // A terminal has no end of its own: whoever reads it is told with the key for that.
+        StdinMode::Null if tty => (Stdin::Pipe, Some(END_OF_INPUT.to_vec())),
+        StdinMode::Null => (Stdin::Null, None),
+        StdinMode::Pipe => (Stdin::Pipe, None),
+        StdinMode::Bytes(mut bytes) => {
+            if tty {
+                // In the middle of a line the key only ends the line.
+                if bytes.last().is_some_and(|last| *last != b'\n') {
+                    bytes.extend_from_slice(END_OF_INPUT);
+                }
+                bytes.extend_from_slice(END_OF_INPUT);
+            }
+            (Stdin::Pipe, Some(bytes))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_reads_to_the_end_finds_one() {
+        let bytes = |text: &str| StdinMode::Bytes(text.as_bytes().to_vec());
+        let typed = |mode, tty| {
+            let (stdin, bytes) = standard_input(mode, tty);
+            let bytes = bytes.map(|bytes| String::from_utf8(bytes).unwrap());
+            (stdin, bytes)
+        };
+        let piped = |text: &str| (Stdin::Pipe, Some(text.to_owned()));
+        assert_eq!(typed(StdinMode::Null, false), (Stdin::Null, None));
+        assert_eq!(typed(StdinMode::Null, true), piped("\x04"));
+        assert_eq!(typed(StdinMode::Pipe, true), (Stdin::Pipe, None));
+        assert_eq!(typed(bytes("x"), false), piped("x"));
+        assert_eq!(typed(bytes(""), false), piped(""));
+        assert_eq!(typed(bytes(""), true), piped("\x04"));
+        assert_eq!(typed(bytes("x\n"), true), piped("x\n\x04"));
+        assert_eq!(typed(bytes("x"), true), piped("x\x04\x04"));
     }
 }
