@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use msb_protocol::{
-    BootRequest, HostMessage, InitProgram, MAX_CHUNK, MAX_TMPFS, Root, Setting, Tmpfs,
+    BootRequest, HostMessage, InitProgram, MAX_CHUNK, MAX_FRAME, MAX_TMPFS, Root, Setting, Tmpfs,
+    encode,
 };
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_types::{
@@ -43,9 +44,22 @@ pub(crate) fn messages(config: &SandboxConfig) -> Result<Vec<HostMessage>, BootE
         messages.push(Setting::Init(program(init)?));
     }
     let settings = messages.into_iter().map(HostMessage::Setting);
-    Ok(settings
+    let messages: Vec<_> = settings
         .chain([HostMessage::Boot(boot_request(config))])
-        .collect())
+        .collect();
+    messages.iter().try_for_each(fits)?;
+    Ok(messages)
+}
+
+/// Whether a message can be sent. Scripts are cut so that they can.
+fn fits(message: &HostMessage) -> Result<(), BootError> {
+    let what = match message {
+        HostMessage::Setting(Setting::Init(_)) => "the init's arguments and environment",
+        HostMessage::Boot(_) => "the environment",
+        _ => return Ok(()),
+    };
+    encode(message, &mut Vec::new())
+        .map_err(|_too_long| refused(format!("{what} cannot have more than {MAX_FRAME} bytes")))
 }
 
 /// A script in pieces that each fit a message; one that is empty is one piece.
@@ -169,7 +183,7 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
                 let mut frame = Vec::new();
-                msb_protocol::encode(&HostMessage::Setting(setting), &mut frame).unwrap();
+                encode(&HostMessage::Setting(setting), &mut frame).unwrap();
             }
             assert_eq!(whole, content.as_bytes());
         }
@@ -231,6 +245,13 @@ mod tests {
         let mut script = config();
         script.runtime.scripts.insert("a/b".into(), String::new());
         assert!(refusal(&script).contains("a/b"));
+        let mut long = config();
+        long.init = Some(HandoffInit {
+            cmd: "/init".into(),
+            args: vec!["x".repeat(MAX_FRAME)],
+            env: Vec::new(),
+        });
+        assert!(refusal(&long).contains("the init's arguments"));
         let mut many = config();
         let scripts = (0..=MAX_SCRIPTS).map(|n| (n.to_string(), String::new()));
         many.runtime.scripts = scripts.collect();

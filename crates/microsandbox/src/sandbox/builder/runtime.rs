@@ -69,7 +69,8 @@ impl SandboxBuilder {
         self
     }
 
-    /// Adds a script that every command finds by its name.
+    /// Adds a script that every command finds by its name: a file in `/.msb/scripts`, which comes first
+    /// in the `PATH` of each.
     #[must_use]
     pub fn script(mut self, name: impl Into<String>, content: impl Into<String>) -> Self {
         let scripts = &mut self.config.runtime.scripts;
@@ -91,6 +92,10 @@ impl SandboxBuilder {
 
     /// Has this program become the guest's PID 1 once the agent has set the guest up: an absolute
     /// path in the guest, or `auto` to look for one in the usual places. The last one counts.
+    ///
+    /// A stop asks it to turn the machine off, and does that without it when half of the stop's time has
+    /// passed. When it ends by itself, so does the sandbox
+    /// ([`EndReason::InitEnded`](crate::EndReason::InitEnded)).
     #[must_use]
     pub fn init(self, cmd: impl Into<PathBuf>) -> Self {
         self.init_with(cmd, |options| options)
@@ -107,7 +112,8 @@ impl SandboxBuilder {
         self
     }
 
-    /// How much its commands may do; what their user may, when not set.
+    /// How much its commands may do; what their user may, when not set. What an init of the guest's own
+    /// starts is not among them.
     #[must_use]
     pub fn security(mut self, profile: SecurityProfile) -> Self {
         self.config.security_profile = profile;
