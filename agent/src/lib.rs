@@ -1,9 +1,9 @@
 //! The guest's half of a sandbox: PID 1.
 //!
 //! It has three duties. It brings the guest up ([`boot`]): mounts, the root, the settings
-//! that the supervisor sends. It runs commands ([`Agent`]): one connection, one conversation,
-//! one command each; of all of them it tells the supervisor (the monitor). It works on files for
-//! the host, in the same way. And it is the parent
+//! that the supervisor sends. It runs commands ([`Agent`]), each in a session that one connection
+//! views or none; of all of them it tells the supervisor (the monitor). It works on files for the
+//! host, one operation for each connection. And it is the parent
 //! of every orphan (the reaper). It ends when the
 //! supervisor, the power button or the loss of the supervisor says so ([`shutdown`]), and
 //! never because of what a peer sent.

@@ -167,7 +167,7 @@ fn a_finished_session_is_kept_until_somebody_came_for_it() {
     let (session, _) = started(&mut first);
     drop(first);
     let entry = over(session);
-    assert_eq!((entry.exit, entry.attached), (Some(Exit::Code(3)), false));
+    assert_eq!(entry.exit, Some(Exit::Code(3)));
     let (mut second, _) = attach(session);
     let told = hear(&mut second);
     assert_eq!(

@@ -117,7 +117,7 @@ mod tests {
             .sum();
         assert_eq!(sum, pool.held.get());
         assert!(sum <= POOL_MAX && sum > POOL_MAX / 2, "{sum}");
-        assert_eq!(quiet.with(|ring| ring.held()), 164);
+        assert_eq!(quiet.with(|ring| ring.held()), 228);
         drop((quiet, loud));
         assert_eq!((pool.held.get(), pool.rings.borrow().len()), (0, 0));
     }

@@ -22,8 +22,8 @@ use msb_protocol::OutputSource;
 /// The most that one session keeps: bytes, and [`PIECE_COST`] for each piece.
 pub(super) const RING_MAX: usize = 1024 * 1024;
 
-/// What a piece costs beside its bytes.
-const PIECE_COST: usize = 64;
+/// What a piece costs beside its bytes, its allocations included.
+const PIECE_COST: usize = 128;
 
 /// Pieces of one source grow together up to this, so that a command that writes little at a time
 /// fills its ring with output and not with the costs of pieces.

@@ -84,8 +84,10 @@ pub(crate) fn until(
     }
 }
 
+/// Waits until it is over, and whoever viewed it is seen to be gone.
 pub(crate) fn over(session: u64) -> SessionEntry {
-    until(session, |entry| entry.is_some_and(|e| e.exit.is_some())).unwrap()
+    let alone = |entry: &SessionEntry| entry.exit.is_some() && !entry.attached;
+    until(session, |entry| entry.is_some_and(alone)).unwrap()
 }
 
 /// What a viewer is told, to the end of its conversation.

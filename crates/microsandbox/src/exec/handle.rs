@@ -314,7 +314,8 @@ pub struct ExecSink {
 }
 
 impl ExecSink {
-    /// Writes all of `data`, however much; waits while the command does not read.
+    /// Writes all of `data`, however much; waits while the command does not read. When the future is
+    /// dropped, some of it has been written, and nothing else is hurt.
     ///
     /// # Errors
     ///
