@@ -107,7 +107,7 @@ impl Backports {
 }
 
 /// Where apt fetches the installed release from, and the release's name.
-fn archive() -> Result<(String, String)> {
+pub(crate) fn archive() -> Result<(String, String)> {
     let os_release =
         std::fs::read_to_string("/etc/os-release").context("cannot read os-release")?;
     let release = parse_codename(&os_release).context("os-release names no Debian release")?;
@@ -120,6 +120,22 @@ fn archive() -> Result<(String, String)> {
     let archive = parse_archive(&targets, &release)
         .with_context(|| format!("apt is not set up for the release {release}"))?;
     Ok((archive, release))
+}
+
+/// How apt gets at its archives here: proxies, and what it lets pass. In the form of its
+/// configuration files, for an apt that reads another directory's.
+pub(crate) fn reach() -> Result<String> {
+    Ok(parse_reach(&proc::text(
+        Command::new("apt-config").arg("dump"),
+    )?))
+}
+
+fn parse_reach(dump: &str) -> String {
+    let wanted = ["Acquire::http", "Acquire::https", "Acquire::Check-"];
+    dump.lines()
+        .filter(|line| wanted.iter().any(|name| line.starts_with(name)))
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 fn parse_codename(os_release: &str) -> Option<String> {
@@ -188,6 +204,16 @@ mod tests {
             Some("http://a/")
         );
         assert_eq!(parse_archive(targets, "sid"), None);
+    }
+
+    #[test]
+    fn proxies_are_kept_and_the_rest_is_not() {
+        let dump = "APT \"\";\nAcquire \"\";\nAcquire::http::Proxy \"http://p:1/\";\n\
+                    Acquire::Languages:: \"en\";\nAcquire::Check-Date \"false\";\n";
+        assert_eq!(
+            parse_reach(dump),
+            "Acquire::http::Proxy \"http://p:1/\";\nAcquire::Check-Date \"false\";\n"
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::{kvm, proc};
 
 /// For the guest kernel, the root disks of tests, and the terminals that tests type at.
-const BUILD: [&str; 14] = [
+const BUILD: [&str; 15] = [
     "bc",
     "bison",
     "cpio",
@@ -24,20 +24,28 @@ const BUILD: [&str; 14] = [
     "xz-utils",
     "busybox-static",
     "libc6-dev",
+    "mmdebstrap",
     "tmux",
 ];
+/// For making a Debian without being root: user namespaces.
+const NOT_ROOT: [&str; 1] = ["uidmap"];
 /// For the nested machine, where the host has no good KVM of its own.
 const NESTED: [&str; 1] = ["qemu-system-x86"];
 
 /// Installs what is missing.
 pub(crate) fn run() -> Result<()> {
+    run_with(&[])
+}
+
+/// Installs what is missing, of what one task needs on top too.
+pub(crate) fn run_with(more: &[&'static str]) -> Result<()> {
     if !proc::on_path("dpkg-query") {
         bail!(
             "this is no Debian: install the equivalents of {} yourself",
-            [&BUILD[..], &NESTED[..]].concat().join(" ")
+            [&BUILD[..], &NESTED[..], more].concat().join(" ")
         );
     }
-    let mut missing = missing(&wanted())?;
+    let mut missing = missing(&[&wanted()[..], more].concat())?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -57,6 +65,9 @@ fn needs_nested() -> bool {
 
 fn wanted() -> Vec<&'static str> {
     let mut wanted = BUILD.to_vec();
+    if !rustix::process::geteuid().is_root() {
+        wanted.extend(NOT_ROOT);
+    }
     if needs_nested() {
         wanted.extend(NESTED);
         if proc::on_path("qemu-system-x86_64") && kvm::find_virtiofsd().is_none() {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
+use crate::guest::debian;
 use crate::kvm::{self, Call};
 use crate::product::Product;
 use crate::{cargo, proc, setup};
@@ -84,6 +85,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
         call.set("MSB_SOAK_ROUNDS", rounds.to_string());
     }
     product.show_to(&mut call)?;
+    call.set(debian::VARIABLE, debian::build()?);
     let limit = options.time() + MARGIN;
     let outcome = kvm::run(&kvm::Options::with_timeout(limit), call);
     Ok(outcome.context("the soak could not run")?.into_exit_code())

@@ -1,5 +1,6 @@
 //! `cargo xtask guest`: what a sandbox boots, a kernel and an initramfs with the agent as `/init`.
 
+pub(crate) mod debian;
 pub(crate) mod initramfs;
 pub(crate) mod kconfig;
 pub(crate) mod kernel;
@@ -15,6 +16,9 @@ pub(crate) struct Options {
     /// Only the kernel, not the initramfs
     #[arg(long)]
     kernel_only: bool,
+    /// Make the Debian disk of the end-to-end tests too
+    #[arg(long)]
+    debian: bool,
     /// Print shell lines that export MSB_KERNEL_PATH and MSB_INITRAMFS_PATH
     #[arg(long)]
     env: bool,
@@ -53,6 +57,9 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     let mut lines = vec![("kernel", "MSB_KERNEL_PATH", kernel::build(options.update)?)];
     if !options.kernel_only {
         lines.push(("initramfs", "MSB_INITRAMFS_PATH", initramfs::build()?));
+    }
+    if options.debian {
+        lines.push(("debian", debian::VARIABLE, debian::build()?));
     }
     for (name, variable, path) in lines {
         if options.env {
