@@ -9,6 +9,7 @@
 mod agent;
 mod boot;
 mod boot_duties;
+mod debian;
 mod ending;
 mod exec;
 mod exec_options;

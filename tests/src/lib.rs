@@ -6,16 +6,15 @@
 
 #[path = "../../crates/microsandbox/examples/demo/busybox.rs"]
 mod busybox;
+pub mod disk;
 pub mod host;
 pub mod screen;
 pub mod soak;
 pub mod truth;
 pub mod walk;
+pub mod wheel;
 
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -25,9 +24,6 @@ use tempfile::TempDir;
 /// How long anything may take before a test calls it hung. Generous: the machine may be
 /// emulated, and busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Size of the tests' root disks in MiB.
-const DISK_MIB: u32 = 32;
 
 /// A directory for one test: its disk, and whatever else it makes.
 #[derive(Debug)]
@@ -53,7 +49,7 @@ impl Fixture {
     pub fn disk(&self) -> Result<PathBuf> {
         let disk = self.path().join("root.ext4");
         if !disk.exists() {
-            copy_disk(&disk)?;
+            disk::copy(disk::small()?, &disk)?;
         }
         Ok(disk)
     }
@@ -61,7 +57,7 @@ impl Fixture {
     /// One more root disk of its own, named after a sandbox; what was there is replaced.
     pub fn disk_of(&self, name: &str) -> Result<PathBuf> {
         let disk = disk_in(self.path(), name);
-        copy_disk(&disk)?;
+        disk::copy(disk::small()?, &disk)?;
         Ok(disk)
     }
 
@@ -76,7 +72,15 @@ impl Fixture {
         Ok(Sandbox::builder(name).image(self.disk()?).memory(128u32))
     }
 
-    /// The same, created.
+    /// A sandbox of one CPU and 256 MiB on a Debian of its own. Nothing of it stays when it ends.
+    pub fn debian(&self, name: &str) -> Result<SandboxBuilder> {
+        let disk = self.path().join("debian.ext4");
+        disk::copy(&disk::debian()?, &disk)?;
+        let builder = Sandbox::builder(name).image(disk).memory(256u32);
+        Ok(builder.ephemeral(true))
+    }
+
+    /// What [`builder`](Self::builder) makes, created.
     pub async fn sandbox(&self, name: &str) -> Result<Sandbox> {
         self.builder(name)?
             .create()
@@ -102,38 +106,4 @@ pub fn home() -> Result<PathBuf> {
 /// Where the root disk of the sandbox `name` is, for those that share a directory of disks.
 pub fn disk_in(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.ext4"))
-}
-
-/// Copies the template to `disk` and leaves its holes out: fifty disks are to fit into memory.
-fn copy_disk(disk: &Path) -> Result<()> {
-    const BLOCK: usize = 4096;
-    let bytes = fs::read(template()?).context("cannot read the disk template")?;
-    let copy = || -> std::io::Result<()> {
-        let file = File::create(disk)?;
-        let mut at = 0;
-        for block in bytes.chunks(BLOCK) {
-            if block.iter().any(|byte| *byte != 0) {
-                file.write_all_at(block, at)?;
-            }
-            at += block.len() as u64;
-        }
-        file.set_len(at)
-    };
-    copy().with_context(|| format!("cannot make the disk {}", disk.display()))
-}
-
-/// A root disk made once for each process.
-fn template() -> Result<&'static Path> {
-    static TEMPLATE: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    if TEMPLATE.get().is_none() {
-        let dir = tempfile::tempdir()?;
-        let disk = dir.path().join("template.ext4");
-        busybox::make_disk(&disk, DISK_MIB)?;
-        // Another thread may have been quicker; then this copy goes.
-        let _ = TEMPLATE.set((dir, disk));
-    }
-    TEMPLATE
-        .get()
-        .map(|(_, disk)| disk.as_path())
-        .context("the template was just made")
 }
