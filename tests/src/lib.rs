@@ -10,6 +10,7 @@ pub mod disk;
 pub mod host;
 pub mod screen;
 pub mod soak;
+pub mod ssh;
 pub mod truth;
 pub mod walk;
 pub mod wheel;

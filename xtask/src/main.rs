@@ -83,6 +83,8 @@ enum Task {
     #[command(hide = true)]
     BenchBoot(bench::boot::Inside),
     #[command(hide = true)]
+    BenchExec(bench::exec::Inside),
+    #[command(hide = true)]
     BenchLifecycle(bench::lifecycle::Inside),
     #[command(hide = true)]
     RunSuite {
@@ -123,6 +125,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Tidy => tidy::main().map(|()| ExitCode::SUCCESS),
         Task::Bench(options) => bench::main(&options),
         Task::BenchBoot(inside) => inside.run(),
+        Task::BenchExec(inside) => inside.run(),
         Task::BenchLifecycle(inside) => inside.run(),
         Task::Soak(options) => soak::main(&options),
         Task::Fuzz(options) => fuzz::main(&options),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::program::Running;
 use super::wakeups::{self, Wakeups};
 use super::{smaps, stats};
 use crate::kvm::{self, Call};
@@ -186,28 +187,5 @@ impl Processes {
             runtime_mib: smaps::private_mib(self.runtime, None)?,
             vmm_mib: smaps::private_mib(self.vmm, Some(self.memory_mib))?,
         })
-    }
-}
-
-/// The program, ended when this is dropped.
-struct Running {
-    child: Child,
-}
-
-impl Running {
-    fn start(mut command: Command) -> Result<Self> {
-        let child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
-        Ok(Self { child })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -2,7 +2,9 @@
 //! machine, the ratio means something on an emulated machine too; a time alone does not.
 
 pub(crate) mod boot;
+pub(crate) mod exec;
 pub(crate) mod lifecycle;
+mod program;
 mod smaps;
 mod stats;
 mod wakeups;
@@ -23,6 +25,8 @@ pub(crate) struct Options {
 enum Bench {
     /// From process start to the first line of /init, for msb-vmm and QEMU; and msb-vmm's memory
     Boot(boot::Options),
+    /// Commands in a Debian guest, and their input and output, beside ssh into the same guest
+    Exec(exec::Options),
     /// The steps of a sandbox's life through the library, and what a sandbox costs that does nothing
     Lifecycle(lifecycle::Options),
 }
@@ -31,6 +35,7 @@ enum Bench {
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     match &options.bench {
         Bench::Boot(options) => boot::main(options),
+        Bench::Exec(options) => exec::main(options),
         Bench::Lifecycle(options) => lifecycle::main(options),
     }
 }
