@@ -12,6 +12,7 @@ mod boot_duties;
 mod ending;
 mod exec;
 mod exec_options;
+mod fidelity;
 mod fs;
 mod homes;
 mod kill;
