@@ -10,6 +10,7 @@ mod agent;
 mod boot;
 mod boot_duties;
 mod ending;
+mod endurance;
 mod exec;
 mod exec_options;
 mod fidelity;

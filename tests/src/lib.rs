@@ -11,9 +11,11 @@ mod smaps;
 
 pub mod agent;
 pub mod bulk;
+pub mod holdings;
 pub mod host;
 pub mod memory;
 pub mod screen;
+pub mod sessions;
 pub mod soak;
 pub mod truth;
 pub mod walk;
