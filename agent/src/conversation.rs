@@ -134,11 +134,14 @@ async fn command(
 /// Shows a session that nobody views.
 async fn attach(agent: &Rc<Agent>, channel: &Channel, id: u64) -> Result<(), ChannelError> {
     let refuse = |kind, message: String| GuestMessage::Refused(Refusal { kind, message });
+    if let Some(session) = agent.session(id) {
+        let _ = timeout(CHANGE_OF_VIEWER, session.free()).await;
+    }
+    // Only now: the viewer that was waited for may have ended it.
     let Some(session) = agent.session(id) else {
         let message = format!("there is no session {id}");
         return channel.send(&refuse(RefusalKind::NoSession, message)).await;
     };
-    let _ = timeout(CHANGE_OF_VIEWER, session.free()).await;
     let Some(attached) = session.attach() else {
         let message = format!("session {id} is attached elsewhere; detach it there first");
         return channel.send(&refuse(RefusalKind::Attached, message)).await;

@@ -200,6 +200,21 @@ fn a_viewer_that_was_told_the_end_and_went_without_a_word_may_not_have_heard() {
 }
 
 #[test]
+fn who_waits_for_a_viewer_that_then_ends_the_session_finds_none() {
+    let mut first = start(shell("exit 3"), true);
+    let (session, _) = started(&mut first);
+    assert_eq!(first.receive(), GuestMessage::Exited(Exit::Code(3)));
+    let mut second = open(SessionCall::Attach { session });
+    // One that comes later is answered, so the second is waiting.
+    assert!(listed(session).unwrap().attached);
+    say(&mut first, SessionCall::End);
+    match second.receive() {
+        GuestMessage::Refused(refusal) => assert_eq!(refusal.kind, RefusalKind::NoSession),
+        other => panic!("it is still there: {other:?}"),
+    }
+}
+
+#[test]
 fn a_limit_is_kept_with_nobody_there() {
     let mut client = open(SessionCall::Start(SessionStart {
         exec: request("sleep", &["1000"]),

@@ -64,7 +64,8 @@ async fn the_sandboxs_shell_runs_its_scripts() -> Result<()> {
     let sandbox = fixture.builder("shell")?.shell("/bin/ash").create().await?;
     let name = says(
         &sandbox,
-        "readlink /proc/$$/exe; tr '\\0' ' ' < /proc/$$/cmdline",
+        // The shell becomes the last command, were it one.
+        "tr '\\0' ' ' < /proc/$$/cmdline; :",
     )
     .await?;
     assert!(name.contains("/bin/ash -c"), "{name}");

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use futures::future::try_join_all;
 use microsandbox::{ExecEvent, Exit, Sandbox};
+use msb_tests::bulk::hex;
 use msb_tests::{Fixture, within};
 use sha2::{Digest, Sha256};
 
@@ -13,14 +14,6 @@ const BULK: usize = 64 * MIB;
 fn pattern(offset: usize, length: usize) -> Vec<u8> {
     (offset / 8..(offset + length) / 8)
         .flat_map(|word| (word as u64).to_le_bytes())
-        .collect()
-}
-
-fn hex(digest: impl AsRef<[u8]>) -> String {
-    digest
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
         .collect()
 }
 

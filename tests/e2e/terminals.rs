@@ -98,7 +98,7 @@ async fn the_detach_keys_leave_the_command_running() -> Result<()> {
         ("MSB_TEST_KEYS", "ctrl-p,ctrl-q"),
         (
             "MSB_TEST_AFTER",
-            "pgrep -x -f 'sleep 7777' > /dev/null && echo alive; cat /tmp/typed",
+            "ps -o args | grep -qx 'sleep 7777' && echo alive; cat /tmp/typed",
         ),
     ];
     let script = "echo go; read -r line; echo \"$line\" > /tmp/typed; echo ready; exec sleep 7777";

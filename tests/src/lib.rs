@@ -7,8 +7,16 @@
 #[path = "../../crates/microsandbox/examples/demo/busybox.rs"]
 mod busybox;
 pub mod disk;
+#[path = "../../xtask/src/bench/smaps.rs"]
+mod smaps;
+
+pub mod agent;
+pub mod bulk;
+pub mod holdings;
 pub mod host;
+pub mod memory;
 pub mod screen;
+pub mod sessions;
 pub mod soak;
 pub mod ssh;
 pub mod truth;
@@ -39,6 +47,13 @@ impl Fixture {
         Ok(Self {
             dir: tempfile::tempdir().context("no temporary directory")?,
         })
+    }
+
+    /// The same, whose root disk has so many MiB. It takes the room only of what is written to it.
+    pub fn with_disk(mebibytes: u32) -> Result<Self> {
+        let fixture = Self::new()?;
+        busybox::make_disk(&fixture.path().join("root.ext4"), mebibytes)?;
+        Ok(fixture)
     }
 
     /// The directory.
@@ -92,9 +107,14 @@ impl Fixture {
 
 /// Fails a future that does not end in time.
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    in_time(PATIENCE, future).await
+}
+
+/// The same, with a time of its own for what is long by nature.
+pub async fn in_time<T>(limit: Duration, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, future).await {
         Ok(value) => value,
-        Err(_) => panic!("it did not end within {PATIENCE:?}"),
+        Err(_) => panic!("it did not end within {limit:?}"),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use microsandbox::fs::FsErrorKind as K;
 use msb_tests::Fixture;
+use msb_tests::bulk::hex;
 use sha2::{Digest, Sha256};
 
 use super::{failure, script};
@@ -98,12 +99,7 @@ async fn a_file_larger_than_the_guests_memory_is_streamed() -> Result<()> {
     }
     assert_eq!(seen, (200 << 20) + 3);
     let expected = script(&sandbox, "sha256sum < /root/long | cut -d' ' -f1").await?;
-    let digest: String = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    assert_eq!(digest, expected.trim());
+    assert_eq!(hex(digest.finalize()), expected.trim());
     sandbox.stop().await?;
     Ok(())
 }
