@@ -7,6 +7,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod frozen;
+
 use bytes::Bytes;
 use msb_protocol::*;
 
@@ -217,76 +219,12 @@ fn monitor() -> Vec<(&'static str, GuestMessage)> {
     ]
 }
 
-fn frame<M: serde::Serialize>(message: &M) -> String {
-    let mut bytes = Vec::new();
-    encode(message, &mut bytes).unwrap();
-    hex::encode(bytes)
-}
-
 #[test]
 fn generation_1_is_frozen() {
-    let ours: Vec<(&str, String)> = host()
-        .iter()
-        .map(|(name, message)| (*name, frame(message)))
-        .chain(
-            guest()
-                .iter()
-                .chain(&monitor())
-                .map(|(name, message)| (*name, frame(message))),
-        )
-        .collect();
-    let mut golden = std::fs::read_to_string(FILE).unwrap_or_default();
-    if std::env::var_os("MSB_BLESS").is_some() {
-        for (name, hex) in &ours {
-            if !golden
-                .lines()
-                .any(|line| line.split(' ').next() == Some(name))
-            {
-                golden.push_str(&format!("{name} {hex}\n"));
-            }
-        }
-        std::fs::write(FILE, &golden).unwrap();
-    }
-    for (name, hex) in &ours {
-        let line = golden
-            .lines()
-            .find(|line| line.split(' ').next() == Some(name))
-            .unwrap_or_else(|| panic!("{name} has no golden bytes"));
-        assert_eq!(line, format!("{name} {hex}"), "the bytes of {name} changed");
-    }
-    assert_eq!(
-        golden.lines().count(),
-        ours.len(),
-        "a golden message is no longer made"
-    );
+    frozen::check(FILE, &host(), &[guest(), monitor()].concat());
 }
 
 #[test]
 fn golden_bytes_decode_to_the_messages() {
-    let golden = std::fs::read_to_string(FILE).unwrap();
-    let bytes = |name: &str| {
-        let line = golden
-            .lines()
-            .find(|line| line.split(' ').next() == Some(name))
-            .unwrap();
-        hex::decode(line.split(' ').nth(1).unwrap()).unwrap()
-    };
-    for (name, message) in host() {
-        let mut decoder = Decoder::new();
-        decoder.feed(&bytes(name));
-        assert_eq!(
-            decoder.next_message::<HostMessage>().unwrap(),
-            Some(message),
-            "{name}"
-        );
-    }
-    for (name, message) in guest().into_iter().chain(monitor()) {
-        let mut decoder = Decoder::new();
-        decoder.feed(&bytes(name));
-        assert_eq!(
-            decoder.next_message::<GuestMessage>().unwrap(),
-            Some(message),
-            "{name}"
-        );
-    }
+    frozen::decode(FILE, &host(), &[guest(), monitor()].concat());
 }

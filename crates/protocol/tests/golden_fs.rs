@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod frozen;
+
 use bytes::Bytes;
 use msb_protocol::*;
 
@@ -206,63 +208,12 @@ fn guest() -> Vec<(String, GuestMessage)> {
     .collect()
 }
 
-fn frame<M: serde::Serialize>(message: &M) -> String {
-    let mut bytes = Vec::new();
-    encode(message, &mut bytes).unwrap();
-    hex::encode(bytes)
-}
-
 #[test]
 fn messages_about_files_are_frozen() {
-    let host = host();
-    let guest = guest();
-    let ours: Vec<(&str, String)> = host
-        .iter()
-        .map(|(name, message)| (name.as_str(), frame(message)))
-        .chain(
-            guest
-                .iter()
-                .map(|(name, message)| (name.as_str(), frame(message))),
-        )
-        .collect();
-    let mut golden = std::fs::read_to_string(FILE).unwrap_or_default();
-    if std::env::var_os("MSB_BLESS").is_some() {
-        for (name, hex) in &ours {
-            if !golden
-                .lines()
-                .any(|line| line.split(' ').next() == Some(name))
-            {
-                golden.push_str(&format!("{name} {hex}\n"));
-            }
-        }
-        std::fs::write(FILE, &golden).unwrap();
-    }
-    for (name, hex) in &ours {
-        let line = golden
-            .lines()
-            .find(|line| line.split(' ').next() == Some(name))
-            .unwrap_or_else(|| panic!("{name} has no golden bytes"));
-        assert_eq!(line, format!("{name} {hex}"), "the bytes of {name} changed");
-    }
-    assert_eq!(golden.lines().count(), ours.len());
+    frozen::check(FILE, &host(), &guest());
 }
 
 #[test]
 fn golden_bytes_decode_to_the_messages() {
-    let golden = std::fs::read_to_string(FILE).unwrap();
-    let decoder = |name: &str| {
-        let line = golden
-            .lines()
-            .find(|line| line.split(' ').next() == Some(name))
-            .unwrap();
-        let mut decoder = Decoder::new();
-        decoder.feed(&hex::decode(line.split(' ').nth(1).unwrap()).unwrap());
-        decoder
-    };
-    for (name, message) in host() {
-        assert_eq!(decoder(&name).next_message().unwrap(), Some(message));
-    }
-    for (name, message) in guest() {
-        assert_eq!(decoder(&name).next_message().unwrap(), Some(message));
-    }
+    frozen::decode(FILE, &host(), &guest());
 }

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod frozen;
+
 use msb_protocol::*;
 
 const FILE: &str = concat!(
@@ -101,59 +103,12 @@ fn guest() -> Vec<(&'static str, GuestMessage)> {
     .collect()
 }
 
-fn frame<M: serde::Serialize>(message: &M) -> String {
-    let mut bytes = Vec::new();
-    encode(message, &mut bytes).unwrap();
-    hex::encode(bytes)
-}
-
 #[test]
 fn messages_about_sessions_are_frozen() {
-    let ours: Vec<(&str, String)> = host()
-        .iter()
-        .map(|(name, message)| (*name, frame(message)))
-        .chain(
-            guest()
-                .iter()
-                .map(|(name, message)| (*name, frame(message))),
-        )
-        .collect();
-    let mut golden = std::fs::read_to_string(FILE).unwrap_or_default();
-    if std::env::var_os("MSB_BLESS").is_some() {
-        for (name, hex) in &ours {
-            let known = |line: &str| line.split(' ').next() == Some(name);
-            if !golden.lines().any(known) {
-                golden.push_str(&format!("{name} {hex}\n"));
-            }
-        }
-        std::fs::write(FILE, &golden).unwrap();
-    }
-    for (name, hex) in &ours {
-        let line = golden
-            .lines()
-            .find(|line| line.split(' ').next() == Some(name))
-            .unwrap_or_else(|| panic!("{name} has no golden bytes"));
-        assert_eq!(line, format!("{name} {hex}"), "the bytes of {name} changed");
-    }
-    assert_eq!(golden.lines().count(), ours.len());
+    frozen::check(FILE, &host(), &guest());
 }
 
 #[test]
 fn golden_bytes_decode_to_the_messages() {
-    let golden = std::fs::read_to_string(FILE).unwrap();
-    let decoder = |name: &str| {
-        let line = golden
-            .lines()
-            .find(|line| line.split(' ').next() == Some(name))
-            .unwrap();
-        let mut decoder = Decoder::new();
-        decoder.feed(&hex::decode(line.split(' ').nth(1).unwrap()).unwrap());
-        decoder
-    };
-    for (name, message) in host() {
-        assert_eq!(decoder(name).next_message().unwrap(), Some(message));
-    }
-    for (name, message) in guest() {
-        assert_eq!(decoder(name).next_message().unwrap(), Some(message));
-    }
+    frozen::decode(FILE, &host(), &guest());
 }

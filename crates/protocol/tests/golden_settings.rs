@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod frozen;
+
 use bytes::Bytes;
 use msb_protocol::*;
 
@@ -68,49 +70,16 @@ fn guest() -> Vec<(&'static str, GuestMessage)> {
     ]
 }
 
-fn frame<M: serde::Serialize>(message: &M) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode(message, &mut bytes).unwrap();
-    bytes
-}
-
 #[test]
 fn settings_are_frozen() {
-    let host = host()
-        .into_iter()
-        .map(|(name, message)| (name, frame(&message)));
-    let guest = guest()
-        .into_iter()
-        .map(|(name, message)| (name, frame(&message)));
-    let ours: Vec<_> = host.chain(guest).collect();
-    let mut golden = std::fs::read_to_string(FILE).unwrap_or_default();
-    if std::env::var_os("MSB_BLESS").is_some() {
-        for (name, bytes) in &ours {
-            let known = |line: &str| line.split(' ').next() == Some(name);
-            if !golden.lines().any(known) {
-                golden.push_str(&format!("{name} {}\n", hex::encode(bytes)));
-            }
-        }
-        std::fs::write(FILE, &golden).unwrap();
-    }
-    let lines: Vec<_> = ours
-        .iter()
-        .map(|(name, bytes)| format!("{name} {}", hex::encode(bytes)))
-        .collect();
+    frozen::check(FILE, &host(), &guest());
+    let golden = std::fs::read_to_string(FILE).unwrap();
+    let lines = frozen::lines(&host(), &guest());
+    let lines: Vec<_> = lines.iter().map(|(_, line)| line.as_str()).collect();
     assert_eq!(golden.lines().collect::<Vec<_>>(), lines);
 }
 
 #[test]
 fn their_golden_bytes_decode_to_them() {
-    fn decoded<M: serde::de::DeserializeOwned>(bytes: &[u8]) -> M {
-        let mut decoder = Decoder::new();
-        decoder.feed(bytes);
-        decoder.next_message().unwrap().unwrap()
-    }
-    for (name, message) in host() {
-        assert_eq!(decoded::<HostMessage>(&frame(&message)), message, "{name}");
-    }
-    for (name, message) in guest() {
-        assert_eq!(decoded::<GuestMessage>(&frame(&message)), message, "{name}");
-    }
+    frozen::decode(FILE, &host(), &guest());
 }
