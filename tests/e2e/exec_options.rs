@@ -3,21 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use microsandbox::{ExecEvent, ExecHandle, Exit, MicrosandboxError, RlimitResource, Sandbox};
+use microsandbox::{ExecEvent, Exit, MicrosandboxError, RlimitResource, Sandbox};
+use msb_tests::sessions::until;
 use msb_tests::{Fixture, within};
-
-/// Reads until standard output has said this.
-async fn until(handle: &mut ExecHandle, marker: &str) -> Result<String> {
-    let mut text = String::new();
-    while !text.contains(marker) {
-        match within(handle.recv()).await {
-            Some(ExecEvent::Stdout(bytes)) => text.push_str(std::str::from_utf8(&bytes)?),
-            Some(ExecEvent::Started { .. }) => {}
-            other => panic!("{other:?} after {text:?}"),
-        }
-    }
-    Ok(text)
-}
 
 async fn says(sandbox: &Sandbox, script: &str) -> Result<String> {
     let output = within(sandbox.shell(script)).await?;

@@ -4,10 +4,8 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use microsandbox::logs::{LogOptions, read_logs};
-use microsandbox::{
-    EndReason, ExecEvent, ExecHandle, Exit, MicrosandboxError, Sandbox, SessionState,
-};
-use msb_tests::sessions::{attach, not_found, over, session};
+use microsandbox::{EndReason, Exit, MicrosandboxError, Sandbox, SessionState};
+use msb_tests::sessions::{attach, not_found, over, session, until};
 use msb_tests::{Fixture, PATIENCE, host, within};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -18,19 +16,6 @@ const LEASH: u64 = 300;
 
 /// The bytes that a guest keeps of a session that nobody reads.
 const KEPT: usize = 1024 * 1024;
-
-/// Reads until standard output has said this.
-async fn until(handle: &mut ExecHandle, marker: &str) -> Result<String> {
-    let mut text = String::new();
-    while !text.contains(marker) {
-        match within(handle.recv()).await {
-            Some(ExecEvent::Stdout(bytes)) => text.push_str(std::str::from_utf8(&bytes)?),
-            Some(ExecEvent::Started { .. }) => {}
-            other => panic!("{other:?} after {text:?}"),
-        }
-    }
-    Ok(text)
-}
 
 #[tokio::test]
 async fn a_detached_command_is_listed_attached_and_collected() -> Result<()> {

@@ -1,10 +1,23 @@
 //! Sessions, waited for.
 
-use anyhow::{Context, Result, ensure};
-use microsandbox::{ExecHandle, MicrosandboxError, Sandbox, SessionInfo, SessionState};
+use anyhow::{Context, Result, bail, ensure};
+use microsandbox::{ExecEvent, ExecHandle, MicrosandboxError, Sandbox, SessionInfo, SessionState};
 use tokio::time::Instant;
 
 use crate::{PATIENCE, within};
+
+/// Reads until standard output has said this.
+pub async fn until(handle: &mut ExecHandle, marker: &str) -> Result<String> {
+    let mut text = String::new();
+    while !text.contains(marker) {
+        match within(handle.recv()).await {
+            Some(ExecEvent::Stdout(bytes)) => text.push_str(std::str::from_utf8(&bytes)?),
+            Some(ExecEvent::Started { .. }) => {}
+            other => bail!("{other:?} after {text:?}"),
+        }
+    }
+    Ok(text)
+}
 
 /// What the list says of a session; `None` where it is not in it.
 pub async fn session(sandbox: &Sandbox, id: &str) -> Result<Option<SessionInfo>> {
