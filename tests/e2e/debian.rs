@@ -131,15 +131,15 @@ const SYSTEMD: Duration = PATIENCE.saturating_mul(3);
 
 /// A service with words for its log, at both ends.
 const SERVICE: &str = "[Service]\nExecStart=/bin/sh -c 'echo it began > /root/service; exec sleep infinity'\n\
-    ExecStop=/bin/sh -c 'echo it ended >> /root/service'\n[Install]\nWantedBy=multi-user.target\n";
+    ExecStop=/bin/sh -c 'echo it ended > /root/ended'\n[Install]\nWantedBy=multi-user.target\n";
 
 #[tokio::test]
 async fn systemd_is_its_init_and_ends_its_services() -> Result<()> {
     let fixture = Fixture::new()?;
     let builder = fixture.debian("deb-systemd")?.ephemeral(false);
     let sandbox = in_time(SYSTEMD, builder.init("auto").create()).await?;
-    // `degraded` is up too: a unit may want what this machine has not.
-    let up = "systemctl is-system-running --wait; systemctl --failed --no-legend --plain; \
+    // Commands run before systemd listens. `degraded` is up too: a unit may want what this machine has not.
+    let up = "until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait; systemctl --failed --no-legend --plain; \
               cat /proc/1/comm; systemctl show --property=Version --value";
     let up = in_time(SYSTEMD, sandbox.shell(up)).await?.stdout()?;
     ensure!(
@@ -160,7 +160,8 @@ async fn systemd_is_its_init_and_ends_its_services() -> Result<()> {
     assert_eq!(sandbox.end_reason(), Some(EndReason::Stopped));
 
     let again = in_time(SYSTEMD, sandbox.handle().await?.start()).await?;
-    let ended = script(&again, "grep ended /root/service").await?;
+    // The service that begins anew writes over it.
+    let ended = script(&again, "cat /root/ended").await?;
     assert_eq!(String::from_utf8(ended)?, "it ended\n");
     in_time(SYSTEMD, again.kill()).await?;
     again.remove_persisted().await?;
