@@ -1,5 +1,6 @@
 //! SIGKILL, to anything, at any moment: nothing is left, and the next start works.
 
+use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -22,12 +23,15 @@ enum Target {
 
 /// One kill. Whether there was a supervisor by then.
 async fn round(fixture: &Fixture, target: Target, after: Duration) -> Result<bool> {
+    // A supervisor that fails by itself says why there.
+    let said = fixture.path().join("said");
     let mut owner = Command::new(env!("CARGO_BIN_EXE_msb-test-owner"))
         .arg("victim")
         .arg(fixture.disk()?)
+        .env("MSB_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(File::create(&said)?)
         .kill_on_drop(true)
         .spawn()?;
     let pid = i32::try_from(owner.id().context("it has just been started")?)?;
@@ -41,7 +45,10 @@ async fn round(fixture: &Fixture, target: Target, after: Duration) -> Result<boo
     // Too early for a supervisor or a VMM: then the program it is.
     host::kill(hit.unwrap_or(pid));
     within(owner.wait()).await?;
-    host::nothing_left().await?;
+    if let Err(error) = host::nothing_left().await {
+        let said = std::fs::read_to_string(&said).unwrap_or_default();
+        return Err(error.context(format!("they said: {said:?}")));
+    }
     Ok(supervisor.is_some())
 }
 

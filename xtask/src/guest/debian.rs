@@ -1,5 +1,5 @@
 //! A small Debian as a root disk, for the tests and benchmarks that want a guest as people have
-//! them: with Python, pip, and an ssh server.
+//! them: with Python, pip, an ssh server, and systemd.
 //!
 //! mmdebstrap makes the tree, from the archive that apt uses on this host and of the release that is
 //! installed here. It goes into a tar file, since that is what an ordinary user can have of it
@@ -23,7 +23,14 @@ pub(crate) const VARIABLE: &str = "MSB_TEST_DEBIAN";
 /// Changes when the steps below do, beyond what is hashed anyway.
 const RECIPE: &str = "1: variant apt, main";
 /// With what they depend on, and apt itself.
-const PACKAGES: [&str; 4] = ["openssh-server", "python3", "python3-pip", "socat"];
+const PACKAGES: [&str; 6] = [
+    "dbus",
+    "openssh-server",
+    "python3",
+    "python3-pip",
+    "socat",
+    "systemd-sysv",
+];
 /// What no test reads. `force-unsafe-io` goes without a sync after each file.
 const DPKG_OPTIONS: [&str; 5] = [
     "force-unsafe-io",
@@ -37,7 +44,7 @@ const APT_OPTIONS: [&str; 2] = [
     r#"Acquire::Languages "none""#,
 ];
 /// Half of it is in use.
-const DISK: &str = "384M";
+const DISK: &str = "448M";
 /// How many lines mmdebstrap writes, to draw a bar with.
 const USUAL_LINES: u64 = 1000;
 
