@@ -1,6 +1,7 @@
 //! `cargo xtask guest`: what a sandbox boots, a kernel and an initramfs with the agent as `/init`.
 
 pub(crate) mod debian;
+pub(crate) mod images;
 pub(crate) mod initramfs;
 pub(crate) mod kconfig;
 pub(crate) mod kernel;
@@ -19,6 +20,9 @@ pub(crate) struct Options {
     /// Make the Debian disk of the end-to-end tests too
     #[arg(long)]
     debian: bool,
+    /// Make the images of the end-to-end tests too
+    #[arg(long)]
+    images: bool,
     /// Print shell lines that export MSB_KERNEL_PATH and MSB_INITRAMFS_PATH
     #[arg(long)]
     env: bool,
@@ -60,6 +64,9 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     }
     if options.debian {
         lines.push(("debian", debian::VARIABLE, debian::build()?));
+    }
+    if options.images {
+        lines.push(("images", images::VARIABLE, images::build()?));
     }
     for (name, variable, path) in lines {
         if options.env {
