@@ -18,6 +18,9 @@ pub mod digest;
 pub mod layer;
 pub mod limits;
 pub mod node;
+pub mod reference;
+pub mod store;
 pub mod tree;
 
 pub use digest::Digest;
+pub use reference::Reference;
