@@ -17,6 +17,7 @@
 pub mod digest;
 pub mod layer;
 pub mod limits;
+pub mod manifest;
 pub mod node;
 pub mod reference;
 pub mod store;
