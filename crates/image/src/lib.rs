@@ -20,6 +20,8 @@ pub mod limits;
 pub mod manifest;
 pub mod node;
 pub mod reference;
+#[cfg(feature = "registry")]
+pub mod registry;
 pub mod store;
 pub mod tree;
 
