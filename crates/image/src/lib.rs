@@ -18,6 +18,7 @@ pub mod digest;
 pub mod layer;
 pub mod limits;
 pub mod node;
+mod shown;
 pub mod tree;
 
 pub use digest::Digest;
