@@ -20,6 +20,7 @@ pub mod limits;
 pub mod manifest;
 pub mod node;
 pub mod reference;
+mod shown;
 pub mod store;
 pub mod tree;
 
