@@ -15,6 +15,7 @@
 //! store, which other programs of the same user can write. [`limits`] caps what is chosen by others.
 
 pub mod digest;
+pub mod erofs;
 pub mod layer;
 pub mod limits;
 pub mod manifest;
