@@ -183,8 +183,20 @@ impl Repository {
         if let Some(length) = response.content_length() {
             self.sized(blob, sink.offset.saturating_add(length))?;
         }
-        while let Some(piece) = self.piece(&mut response).await? {
-            sink.take(piece).await.map_err(Ended::Store)?;
+        loop {
+            let mut next = std::pin::pin!(self.piece(&mut response));
+            let piece = match tokio::time::timeout(GATHERING, &mut next).await {
+                Ok(piece) => piece?,
+                // What has come goes to the disk meanwhile: it may be all that comes.
+                Err(_) => {
+                    sink.flush().await.map_err(Ended::Store)?;
+                    next.await?
+                }
+            };
+            match piece {
+                Some(piece) => sink.take(piece).await.map_err(Ended::Store)?,
+                None => break,
+            }
         }
         let here = sink.offset + sink.bytes as u64;
         if here < blob.size {

@@ -10,9 +10,6 @@
 //! believed. What goes wrong on the way and may pass (a cut, a silence, "too many requests", "server error") is
 //! tried again a few times; what comes of it otherwise is a [`RegistryError`] that says what to do.
 
-// The pull is about to use it.
-#![allow(dead_code)]
-
 mod blob;
 mod client;
 mod credential;
@@ -35,5 +32,5 @@ pub use credential::{Credential, CredentialSource, DockerConfig, DockerError};
 #[cfg(feature = "keyring")]
 pub use credential::{Keyring, KeyringError};
 pub use error::RegistryError;
-pub use pull::{Progress, PullError, PullEvent};
+pub use pull::{Progress, Pull, PullError, PullEvent, Pulled};
 pub use timing::Timing;

@@ -278,15 +278,3 @@ async fn an_empty_blob_is_asked_of_nobody() {
     ));
     assert!(registry.asked("").is_empty());
 }
-
-/// Waits until something is so, looking now and then.
-async fn until(mut is_so: impl FnMut() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), waiting)
-        .await
-        .unwrap();
-}

@@ -3,6 +3,7 @@
 mod access;
 mod blobs;
 mod documents;
+mod pulls;
 mod secure;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -130,4 +131,16 @@ fn refused(error: PullError) -> RegistryError {
         PullError::Registry(error) => error,
         other => panic!("{other:?}"),
     }
+}
+
+/// Waits until something is so, looking now and then.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), waiting)
+        .await
+        .unwrap();
 }
