@@ -71,8 +71,8 @@ pub struct SandboxConfig {
     /// Authorities that are trusted there beside the host's, PEM. Never stored.
     #[serde(skip)]
     pub ca_certs: Vec<Vec<u8>>,
-    /// The digest that its image's reference stood for. A matter of one creation: never stored.
-    #[serde(skip)]
+    /// The image that its reference stood for when it was created: the digest of its manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest_digest: Option<String>,
     /// The snapshot's writable layer that it begins from. A matter of one creation: never stored.
     #[serde(skip)]

@@ -48,6 +48,7 @@ fn full() -> SandboxConfig {
             env: Vec::new(),
         }),
         pull_policy: PullPolicy::Never,
+        manifest_digest: Some("sha256:1".to_owned()),
         security_profile: SecurityProfile::Restricted,
         ..plain()
     };
@@ -138,7 +139,6 @@ fn what_is_a_matter_of_one_creation_or_secret_is_not_stored() {
         ca_certs: vec![b"hunter2".to_vec()],
         initial_command: Some(vec!["hunter2".to_owned()]),
         startup_command_requested: true,
-        manifest_digest: Some("hunter2".to_owned()),
         snapshot_upper_source: Some("hunter2".into()),
         replace_existing: true,
         ..plain()
@@ -159,7 +159,6 @@ fn what_is_a_matter_of_one_creation_or_secret_is_not_stored() {
         "{json}"
     );
     config.initial_command = None;
-    config.manifest_digest = None;
     config.snapshot_upper_source = None;
     config.ca_certs.clear();
     assert!(!format!("{config:?}").contains("hunter2"));
