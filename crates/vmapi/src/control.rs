@@ -13,8 +13,9 @@ use crate::counters::Counters;
 /// The most bytes one datagram may have, either way.
 pub const MAX_DATAGRAM: usize = 64 * 1024;
 
-/// The most descriptors that may ride beside one datagram.
-pub const MAX_DESCRIPTORS: usize = 64;
+/// The most descriptors that may ride beside one datagram: as many as Linux lets (`SCM_MAX_FD`). A disk may
+/// be put together from hundreds of files.
+pub const MAX_DESCRIPTORS: usize = 253;
 
 /// One request to the VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -57,9 +57,8 @@ impl Machine {
         {
             let disk = open(path, true, ErrorKind::Disk, "disk image")?;
             config.disk.push(DiskConfig {
-                path: add(disk.into()),
-                read_only: false,
                 id: Some("root".to_owned()),
+                ..DiskConfig::whole(add(disk.into()), false)
             });
         } else {
             return Err(BootError::new(

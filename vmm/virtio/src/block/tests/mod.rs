@@ -1,11 +1,11 @@
 //! The disk, over a real file.
 
+mod extents;
 mod parse;
 
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::*;
 
@@ -352,31 +352,6 @@ fn what_is_served_is_counted_and_nothing_else() {
     driver.file.set_len(512).unwrap();
     driver.request(VIRTIO_BLK_T_IN, 4, &[], 512, 0);
     assert_eq!(numbers(), [1, 1024, 2, 2048, 1]);
-}
-
-#[test]
-fn extents_are_one_disk() {
-    let (first, second) = (Arc::new(image()), Arc::new(image()));
-    let extent = |file: &Arc<File>, offset, len| Extent {
-        file: Arc::clone(file),
-        offset,
-        len,
-    };
-    let backing = Backing::extents(vec![
-        extent(&first, 512, 1024),
-        extent(&second, 512 * 100, 256),
-        extent(&second, 0, 256),
-    ])
-    .unwrap();
-    let device = Block::with_backing(backing, options(true)).unwrap();
-    let mut driver = Driver::with(device, image());
-    let (status, data) = driver.request(VIRTIO_BLK_T_IN, 0, &[], 1536, 100);
-    assert_eq!(status, OK);
-    assert!(data[..512].iter().all(|byte| *byte == 1));
-    assert!(data[512..1024].iter().all(|byte| *byte == 2));
-    assert!(data[1024..1280].iter().all(|byte| *byte == 100));
-    assert!(data[1280..].iter().all(|byte| *byte == 0));
-    assert_eq!(driver.request(VIRTIO_BLK_T_IN, 3, &[], 512, 0).0, IO_ERROR);
 }
 
 #[test]
