@@ -48,7 +48,7 @@ Control:
   The socket takes datagrams (SOCK_SEQPACKET), each one JSON object:
     {\"id\": 1, \"request\": \"state\"}      also \"power_button\", \"kill\", \"pause\",
                                        \"resume\" and \"counters\"
-  Replies repeat the id; events (booted, paused, resumed, ended) come in between.
+  Replies repeat the id; events (booted, paused, resumed, disk_failed, ended) come in between.
 
 Exit codes:
   0 the guest powered off     10 the guest asked for a reset

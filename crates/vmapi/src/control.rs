@@ -123,6 +123,14 @@ pub enum Event {
     Paused,
     /// The vCPUs were let into the guest again. Whoever asked for it hears this before the reply.
     Resumed,
+    /// The host cannot serve a request to a disk, and the guest was told of an I/O error. Told once for each
+    /// disk and reason; what fails after that fails in silence.
+    DiskFailed {
+        /// Which disk of the description, from 0.
+        disk: u32,
+        /// Why not.
+        error: String,
+    },
 }
 
 /// How a machine ended.

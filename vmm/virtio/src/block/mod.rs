@@ -21,4 +21,4 @@ mod tests;
 
 pub use backing::{Backing, BlockError, Extent, size};
 pub use counters::BlockCounters;
-pub use device::{Block, BlockOptions};
+pub use device::{Block, BlockOptions, HostErrors};
