@@ -15,9 +15,15 @@
 //! store, which other programs of the same user can write. [`limits`] caps what is chosen by others.
 
 pub mod digest;
+pub mod erofs;
 pub mod layer;
 pub mod limits;
+pub mod manifest;
 pub mod node;
+pub mod reference;
+mod shown;
+pub mod store;
 pub mod tree;
 
 pub use digest::Digest;
+pub use reference::Reference;
