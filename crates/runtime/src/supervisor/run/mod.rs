@@ -364,7 +364,7 @@ impl Run {
             .ok()
             .and_then(|disk| self.disks.get(disk).copied())
             .unwrap_or("unknown");
-        let said = format!("the host cannot serve the disk {name:?}: {error}");
+        let said = format!("the host could not serve the disk {name:?}: {error}");
         self.logger.say(&format!("--- {said} ---"));
         self.disk_trouble.get_or_insert(said);
     }
