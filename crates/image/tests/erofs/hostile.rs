@@ -14,6 +14,8 @@ use crate::model::{Any, Model, models};
 
 const LIMITS: Limits = Limits {
     layer_bytes: 0,
+    index_bytes: u64::MAX,
+    tree_bytes: u64::MAX,
     layer_entries: 0,
     tree_entries: 10_000,
     path_bytes: 4095,
