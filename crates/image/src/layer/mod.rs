@@ -18,6 +18,7 @@ mod stream;
 mod tests;
 mod unpack;
 
+pub(crate) use blob::{BlobWriter, FileWriter};
 pub use check::LayerFlaw;
 pub use error::{EntryProblem, LayerError};
 pub use index::IndexError;
