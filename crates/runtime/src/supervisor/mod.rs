@@ -137,8 +137,13 @@ fn begin(launch: &Launch) -> Result<Begun, LaunchError> {
             let owned = registry.own(lock, name.to_owned());
             let (config, new) = match &launch.what {
                 LaunchKind::Create(config) => {
-                    let fill = |dir: &Path| root::prepare(launch, config, dir);
-                    let created = owned.create_with(config, &run, fill);
+                    // Its image may not go before the sandbox exists, which names it.
+                    let mut held = None;
+                    let created = owned.create_with(config, &run, |dir: &Path| {
+                        held = root::prepare(launch, config, dir)?;
+                        Ok(())
+                    });
+                    drop(held);
                     (created.map(|()| (**config).clone()), true)
                 }
                 LaunchKind::Start(_) => (owned.start(&run), false),
