@@ -60,6 +60,8 @@ pub(crate) async fn run(stream: UnixStream) -> anyhow::Result<ExitCode> {
     };
     match Run::start(launch, begun).await {
         Ok(run) => {
+            // If the creator is gone, the run finds that out.
+            let _ = writer.send(&Notice::Prepared).await;
             run.until_ended(reader, writer).await;
             Ok(ExitCode::SUCCESS)
         }
