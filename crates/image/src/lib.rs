@@ -18,6 +18,7 @@ pub mod digest;
 pub mod layer;
 pub mod limits;
 pub mod node;
+pub mod snapshot;
 pub mod tree;
 
 pub use digest::Digest;
