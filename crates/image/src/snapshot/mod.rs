@@ -21,11 +21,13 @@
 //! | [`dir`] | the directory: opened, verified, removed without hurting others |
 //! | [`Staging`] | a directory in the making, which appears by one rename |
 //! | [`Capture`], [`restore`] | a snapshot made of a disk, and a disk made of a snapshot |
+//! | [`archive`] | one file with snapshots in it, for other hosts |
 //!
 //! A guest wrote the disk, anybody can have written a directory or an archive, and other programs of
 //! the same user can change both at any time. So names are fixed and never taken from a file, nothing that
 //! is a link is followed, and what sizes and counts say is bounded before it is believed.
 
+pub mod archive;
 mod capture;
 pub mod copy;
 pub mod dir;
