@@ -19,6 +19,7 @@ pub mod metrics;
 pub mod registry;
 pub mod rundir;
 pub mod sandbox_dir;
+pub mod snapshots;
 
 /// What the VMM refused, for a program to match on.
 pub use msb_vmapi::ErrorKind as VmErrorKind;

@@ -225,7 +225,7 @@ struct Disk<'a> {
 impl Disk<'_> {
     /// Reads the next chunk; `false` when there is none.
     fn next(&mut self) -> io::Result<bool> {
-        (self.go_on)()?;
+        step(self.go_on)?;
         if self.now.is_empty() {
             match self.extents.next() {
                 Some(extent) => self.now = extent,
@@ -255,6 +255,14 @@ impl Read for Disk<'_> {
     }
 }
 
+/// Asks whether to go on. Who copies from a reader takes one kind of error for a reason to try again.
+fn step(go_on: &mut dyn FnMut() -> io::Result<()>) -> io::Result<()> {
+    go_on().map_err(|error| match error.kind() {
+        io::ErrorKind::Interrupted => io::Error::other(error),
+        _ => error,
+    })
+}
+
 /// A file that is hashed while it is read.
 struct Hashing<'a> {
     file: File,
@@ -264,7 +272,7 @@ struct Hashing<'a> {
 
 impl Read for Hashing<'_> {
     fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        (self.go_on)()?;
+        step(self.go_on)?;
         let read = self.file.read(room)?;
         self.hasher.update(room.get(..read).unwrap_or_default());
         Ok(read)
