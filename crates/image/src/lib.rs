@@ -15,10 +15,16 @@
 //! store, which other programs of the same user can write. [`limits`] caps what is chosen by others.
 
 pub mod digest;
+pub mod erofs;
 pub mod layer;
 pub mod limits;
+pub mod manifest;
 pub mod node;
+pub mod reference;
+mod shown;
 pub mod snapshot;
+pub mod store;
 pub mod tree;
 
 pub use digest::Digest;
+pub use reference::Reference;
