@@ -5,6 +5,12 @@ use serde::{Deserialize, Serialize};
 /// The longest name that a path can have between two slashes (`NAME_MAX`), in bytes.
 pub const MAX_NAME: usize = 255;
 
+/// The longest that a symbolic link can say (`PATH_MAX`, with its final zero), in bytes.
+pub const MAX_TARGET: usize = 4095;
+
+/// The longest value of an extended attribute (`XATTR_SIZE_MAX`), in bytes.
+pub const MAX_VALUE: usize = 64 << 10;
+
 /// What is at a path. `C` says where a regular file's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node<C> {
@@ -68,6 +74,13 @@ pub struct Device {
     pub minor: u32,
 }
 
+impl Device {
+    /// Whether the kernel could have such a device.
+    pub fn is_valid(&self) -> bool {
+        self.major < 1 << 12 && self.minor < 1 << 20
+    }
+}
+
 /// The bytes of a regular file: stretches of a data blob, and zeros between them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
@@ -88,4 +101,30 @@ pub struct Piece {
     /// Bytes; only the last piece of a file may end within a block. The rest of its last block in the data
     /// blob is zeros.
     pub len: u64,
+}
+
+/// About what things take in memory, in bytes. It is what limits are compared with, so it need not be exact, but
+/// it grows as they do, and it is never less than what they take in an index.
+impl<C> Node<C> {
+    pub(crate) fn cost(&self, content: impl Fn(&C) -> u64) -> u64 {
+        let xattrs = &self.attributes.xattrs;
+        let xattrs = xattrs
+            .iter()
+            .map(|Xattr { name, value }| 48 + name.len() + value.len());
+        let target = match &self.kind {
+            Kind::Symlink(target) => target.len(),
+            _ => 0,
+        };
+        let content = match &self.kind {
+            Kind::File(file) => content(file),
+            _ => 0,
+        };
+        160 + (xattrs.sum::<usize>() + target) as u64 + content
+    }
+}
+
+impl Content {
+    pub(crate) fn cost(&self) -> u64 {
+        32 * self.pieces.len() as u64
+    }
 }

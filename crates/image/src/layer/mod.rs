@@ -3,6 +3,27 @@
 //! A layer is a list of changes in the order of its archive (OCI image specification, "Layers"). A path is
 //! names with single slashes between them, none of them empty, `.` or `..`, and no slash in front; the
 //! empty path is the root. Bytes, not text: names need not be UTF-8.
+//!
+//! `unpack` makes one from an archive, `index` keeps it in a file and reads it back.
+
+mod archive;
+mod blob;
+mod check;
+mod error;
+mod index;
+mod path;
+mod source;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod unpack;
+
+pub use check::LayerFlaw;
+pub use error::{EntryProblem, LayerError};
+pub use index::IndexError;
+pub use path::PathProblem;
+pub(crate) use path::split;
+pub use unpack::{Progress, Unpacked, unpack};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,4 +61,20 @@ pub enum Action {
     Whiteout,
     /// What lower layers have in this directory is not there any more (`.wh..wh..opq`).
     Opaque,
+}
+
+/// The most that one change may [cost](Change::cost), in bytes. Indexes are read in changes, and what is read can be
+/// checked only once it is in memory.
+const MAX_CHANGE: usize = 4 << 20;
+
+impl Change {
+    /// About what it takes in memory, in bytes.
+    fn cost(&self) -> u64 {
+        let action = match &self.action {
+            Action::Put(node) => node.cost(Content::cost),
+            Action::Link { target } => 160 + target.len() as u64,
+            Action::Whiteout | Action::Opaque => 160,
+        };
+        action + self.path.len() as u64
+    }
 }

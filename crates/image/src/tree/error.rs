@@ -9,6 +9,9 @@ pub enum TreeError {
     /// More names than an image may have.
     #[error("the image has more than {0} files and directories; use a smaller one")]
     TooManyEntries(u64),
+    /// Names and attributes take more memory than an image's may.
+    #[error("the image's names and attributes take more than {0} bytes; use a smaller one")]
+    TooLarge(u64),
     /// Directories in directories, more than there may be.
     #[error("{path} is more than {limit} directories deep; the image cannot be used")]
     TooDeep {

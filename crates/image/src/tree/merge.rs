@@ -14,7 +14,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{FileContent, InodeId, Last, ResolveError, Tree, TreeError, plain_directory};
-use crate::layer::{Action, Change, Layer};
+use crate::layer::{Action, Change, Layer, split};
 use crate::limits::Limits;
 use crate::node::{Content, Kind, Node};
 use crate::shown::shown;
@@ -232,9 +232,17 @@ impl Merge<'_> {
     }
 
     fn count(&self) -> Result<(), TreeError> {
-        match self.tree.names() > self.limits.tree_entries {
-            true => Err(TreeError::TooManyEntries(self.limits.tree_entries)),
-            false => Ok(()),
+        let Limits {
+            tree_entries,
+            tree_bytes,
+            ..
+        } = *self.limits;
+        if self.tree.names > tree_entries {
+            Err(TreeError::TooManyEntries(tree_entries))
+        } else if self.tree.cost > tree_bytes {
+            Err(TreeError::TooLarge(tree_bytes))
+        } else {
+            Ok(())
         }
     }
 
@@ -271,15 +279,4 @@ fn unreachable(path: &[u8], source: ResolveError) -> TreeError {
         path: shown(path),
         source,
     }
-}
-
-/// A path's directory and its last name; `None` for the root.
-fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
-    if path.is_empty() {
-        return None;
-    }
-    Some(match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (&b""[..], path),
-    })
 }

@@ -44,6 +44,8 @@ pub struct Tree {
     free: Vec<InodeId>,
     /// Names in all directories, and the root.
     names: u64,
+    /// About what all of it takes in memory, in bytes.
+    cost: u64,
 }
 
 /// An inode's number in its [`Tree`].
@@ -95,14 +97,25 @@ impl Default for Tree {
     }
 }
 
+fn cost(node: &Node<FileContent>) -> u64 {
+    node.cost(|file| file.content.cost())
+}
+
+/// What a name takes beside the inode that it is of.
+fn name_cost(name: &[u8]) -> u64 {
+    name.len() as u64 + 64
+}
+
 impl Tree {
     /// A tree that is only its root.
     pub fn new(root: Attributes) -> Self {
+        let root = Node {
+            attributes: root,
+            kind: Kind::Directory,
+        };
         Self {
-            inodes: vec![Inode::new(Node {
-                attributes: root,
-                kind: Kind::Directory,
-            })],
+            cost: cost(&root),
+            inodes: vec![Inode::new(root)],
             links: vec![1],
             free: Vec::new(),
             names: 1,
@@ -171,6 +184,7 @@ impl Tree {
         node: Node<FileContent>,
     ) -> Result<InodeId, TreeError> {
         self.check_name(directory, name)?;
+        self.cost += cost(&node);
         let id = match self.free.pop() {
             Some(id) => {
                 self.inodes[id.0] = Inode::new(node);
@@ -209,6 +223,7 @@ impl Tree {
         let removed = self.inodes[directory.0].children.remove(name);
         if let Some(id) = removed {
             self.names -= 1;
+            self.cost -= name_cost(name);
             self.release(id);
         }
         removed.is_some()
@@ -216,7 +231,10 @@ impl Tree {
 
     /// Changes the attributes of what is there.
     pub fn set_attributes(&mut self, id: InodeId, attributes: Attributes) {
-        self.inodes[id.0].node.attributes = attributes;
+        let node = &mut self.inodes[id.0].node;
+        self.cost -= cost(node);
+        node.attributes = attributes;
+        self.cost += cost(node);
     }
 
     fn check_name(&self, directory: InodeId, name: &[u8]) -> Result<(), TreeError> {
@@ -239,7 +257,10 @@ impl Tree {
         let old = self.inodes[directory.0].children.insert(name.to_vec(), id);
         match old {
             Some(old) => self.release(old),
-            None => self.names += 1,
+            None => {
+                self.names += 1;
+                self.cost += name_cost(name);
+            }
         }
     }
 
@@ -254,7 +275,9 @@ impl Tree {
                     kind: Kind::Fifo,
                 });
                 let old = std::mem::replace(&mut self.inodes[id.0], freed);
+                self.cost -= cost(&old.node);
                 self.names -= old.children.len() as u64;
+                self.cost -= old.children.keys().map(|name| name_cost(name)).sum::<u64>();
                 ids.extend(old.children.into_values());
                 self.free.push(id);
             }
@@ -291,6 +314,7 @@ impl Tree {
             links,
             free: Vec::new(),
             names: self.names,
+            cost: self.cost,
         }
     }
 }
