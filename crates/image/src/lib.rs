@@ -14,6 +14,7 @@
 //! Everything here is hostile: what a registry says, what is in a tar, and what is read back from the
 //! store, which other programs of the same user can write. [`limits`] caps what is chosen by others.
 
+pub mod archive;
 pub mod digest;
 pub mod erofs;
 pub mod layer;
@@ -24,6 +25,8 @@ pub mod reference;
 mod shown;
 pub mod snapshot;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 
 pub use digest::Digest;

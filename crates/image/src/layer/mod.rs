@@ -9,6 +9,7 @@
 mod archive;
 mod blob;
 mod check;
+mod entries;
 mod error;
 mod index;
 mod path;
@@ -19,6 +20,7 @@ mod tests;
 mod unpack;
 
 pub use check::LayerFlaw;
+pub(crate) use entries::{TarEntry, TarReader, read_tar};
 pub use error::{EntryProblem, LayerError};
 pub use index::IndexError;
 pub use path::PathProblem;

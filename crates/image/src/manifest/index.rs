@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Descriptor, ManifestError, Platform};
+use super::{Descriptor, Kind, ManifestError, Platform};
 
 /// How many indexes may lead to one another: a layout's own, a repository's, and one for each platform.
 pub const MAX_DEPTH: usize = 4;
@@ -16,23 +16,25 @@ pub struct Index {
 
 impl Index {
     /// The entries that may be for this platform, the best first: those that say so, or if none does, those that
-    /// say nothing. Of those that say nothing, the configuration tells
+    /// say nothing. Entries of other kinds than manifests are left out. Of those that say nothing, the configuration tells
     /// ([`check_platform`](super::ImageConfig::check_platform)).
     ///
     /// # Errors
     ///
     /// [`NoPlatform`](ManifestError::NoPlatform), with what there is, when there are none.
     pub fn candidates(&self, platform: &Platform) -> Result<Vec<&Descriptor>, ManifestError> {
-        let mut fitting: Vec<_> = self
-            .manifests
-            .iter()
+        let documents = || {
+            let known = |entry: &&Descriptor| Kind::of(&entry.media_type).is_some();
+            self.manifests.iter().filter(known)
+        };
+        let mut fitting: Vec<_> = documents()
             .filter_map(|entry| Some((platform.fit(entry.platform.as_ref()?)?, entry)))
             .collect();
         fitting.sort_by_key(|(fit, _)| *fit);
         let mut candidates: Vec<_> = fitting.into_iter().map(|(_, entry)| entry).collect();
         if candidates.is_empty() {
             let silent = |entry: &&Descriptor| entry.platform.is_none();
-            candidates = self.manifests.iter().filter(silent).collect();
+            candidates = documents().filter(silent).collect();
         }
         match candidates.is_empty() {
             true => Err(ManifestError::NoPlatform {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 const OCI: &str = "application/vnd.oci.image.";
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.";
@@ -14,6 +16,10 @@ pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// An OCI layer that is not compressed.
 pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// An OCI layer that is compressed with gzip.
+pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// An OCI layer that is compressed with zstd.
+pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// Docker's index.
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 /// Docker's manifest, version 2, schema 2.
@@ -86,6 +92,16 @@ impl Compression {
             _ => None,
         }
     }
+}
+
+/// What a document calls itself.
+pub(crate) fn of_document(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Called {
+        media_type: Option<String>,
+    }
+    serde_json::from_slice::<Called>(bytes).ok()?.media_type
 }
 
 /// Whether this is an image's configuration. Early releases of Docker called it bytes.

@@ -73,7 +73,12 @@ impl Blob {
     ///
     /// [`Io`](StoreError::Io).
     pub fn open(&self) -> Result<File, StoreError> {
-        File::open(&self.path).at(&self.path)
+        durable::open(&self.path)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A manifest, an index or a configuration as a whole, verified.
@@ -119,6 +124,14 @@ impl Store {
             size: found.len(),
             path,
         }))
+    }
+
+    /// The lock of a download, if nobody is at it.
+    pub(super) fn own_download(&self, digest: &Digest) -> Result<Option<LockFile>, StoreError> {
+        let path = self.layout.partial_lock(digest);
+        let file = lock::open(&path).at(&path)?;
+        let owned = lock::try_own(file, &path).at(&path)?;
+        Ok(owned.map(|file| LockFile { _file: file, path }))
     }
 }
 
@@ -193,6 +206,26 @@ impl Claim {
                 }
             }
         }
+    }
+}
+
+impl Claim {
+    /// Makes a file of the claim's own work, written and hashed by it, a blob of the store.
+    pub(crate) fn adopt_blob(
+        &self,
+        scratch: &Path,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<(), StoreError> {
+        self.keep(&[*digest])?;
+        if sized(self.store(), digest, size)?.is_some() {
+            return Ok(());
+        }
+        File::open(scratch)
+            .and_then(|file| file.sync_all())
+            .at(scratch)?;
+        // Should somebody be downloading it, the same bytes come to the same place a second time.
+        durable::rename(scratch, &self.store().layout.blob(digest))
     }
 }
 

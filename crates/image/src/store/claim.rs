@@ -10,16 +10,17 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::error::{AtPath, StoreError};
+use super::hashing::Hashing;
 use super::layout::{UNPACK, WORK};
 use super::lock::{self, Shared};
-use super::{Store, durable};
+use super::{Store, durable, space};
 use crate::Digest;
 
 const KEEP: &str = "keep";
@@ -63,9 +64,8 @@ impl Store {
                 .tempdir_in(&tmp)
                 .at(&tmp)?
                 .keep();
-            let lock = File::open(&work).at(&work)?;
-            // Somebody who sweeps may have found it before we locked it.
-            let Some(lock) = lock::try_own(lock, &work).at(&work)? else {
+            // Somebody who sweeps may find it before we have locked it.
+            let Some(lock) = own_dir(&work)? else {
                 continue;
             };
             let path = work.join(KEEP);
@@ -90,34 +90,53 @@ impl Store {
 
     /// Deletes the work of processes that are gone. Whoever is at work is left alone.
     pub(super) fn sweep_work(&self) -> Result<Swept, StoreError> {
-        let tmp = self.layout.tmp();
         let mut swept = Swept::default();
-        for entry in fs::read_dir(&tmp).at(&tmp)? {
-            let path = entry.at(&tmp)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if !name.ends_with(WORK) && !name.ends_with(UNPACK) {
-                continue;
-            }
-            let Some(dir) = durable::found(File::open(&path)).at(&path)? else {
-                continue;
-            };
-            if let Some(_owned) = lock::try_own(dir, &path).at(&path)? {
-                swept.bytes += super::space::of_dir(&path);
+        for path in self.work(&[WORK, UNPACK])? {
+            if let Some(_owned) = own_dir(&path)? {
+                swept.bytes = swept.bytes.saturating_add(space::of_dir(&path));
                 swept.removed += u32::from(durable::remove_dir(&path)?);
-            } else if name.ends_with(WORK) {
-                swept.held.push(path);
             }
         }
         Ok(swept)
     }
+
+    /// The work of claims that are held.
+    pub(super) fn held_work(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut held = Vec::new();
+        for path in self.work(&[WORK])? {
+            if own_dir(&path)?.is_none() {
+                held.push(path);
+            }
+        }
+        Ok(held)
+    }
+
+    fn work(&self, endings: &[&str]) -> Result<Vec<PathBuf>, StoreError> {
+        let tmp = self.layout.tmp();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&tmp).at(&tmp)? {
+            let path = entry.at(&tmp)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if endings.iter().any(|ending| name.ends_with(ending)) {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
 }
 
-/// What sweeping found.
+/// Locks a directory of work, if nobody holds it and it is still there then.
+pub(super) fn own_dir(path: &Path) -> Result<Option<File>, StoreError> {
+    match durable::found(File::open(path)).at(path)? {
+        Some(dir) => lock::try_own(dir, path).at(path),
+        None => Ok(None),
+    }
+}
+
+/// What sweeping deleted.
 #[derive(Debug, Default)]
 pub(super) struct Swept {
-    /// Claims that are held.
-    pub(super) held: Vec<PathBuf>,
-    /// Directories that were deleted.
+    /// Directories.
     pub(super) removed: u32,
     /// Bytes that they took on the disk.
     pub(super) bytes: u64,
@@ -174,10 +193,59 @@ impl Claim {
         digests.iter().all(|digest| kept.digests.contains(digest))
     }
 
+    /// A new file that goes with the claim.
+    pub(crate) fn stage(&self) -> Result<StagedFile, StoreError> {
+        let path = self.scratch();
+        let file = Hashing::new(durable::create(&path)?);
+        Ok(StagedFile {
+            path,
+            file,
+            size: 0,
+        })
+    }
+
+    /// Checks that so many bytes can be stored.
+    pub(crate) fn check_space(&self, bytes: u64) -> Result<(), StoreError> {
+        space::check(&self.work, bytes)
+    }
+
     /// A free name for something that is being written.
     pub(super) fn scratch(&self) -> PathBuf {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.work.join(number.to_string())
+    }
+}
+
+/// A file that is being written, and hashed.
+#[derive(Debug)]
+pub(crate) struct StagedFile {
+    path: PathBuf,
+    file: Hashing<File>,
+    size: u64,
+}
+
+impl StagedFile {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where it is, its digest, and its length in bytes.
+    pub(crate) fn finish(self) -> (PathBuf, Digest, u64) {
+        let (_, digest) = self.file.into_parts();
+        (self.path, digest, self.size)
+    }
+}
+
+impl Write for StagedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

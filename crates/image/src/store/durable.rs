@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+
 use super::error::{AtPath, StoreError};
 
 /// A new file that only this user can read, in a directory of work.
@@ -25,13 +27,32 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), StoreError> {
     sync_dir(to.parent().unwrap_or(Path::new("/")))
 }
 
-/// Writes a file as a whole, by way of `scratch`, a free name in a directory of work.
-pub(super) fn write(scratch: &Path, target: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let mut file = create(scratch)?;
+/// Writes a new file in a directory of work.
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> Result<File, StoreError> {
+    let mut file = create(path)?;
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
-        .at(scratch)?;
+        .at(path)?;
+    Ok(file)
+}
+
+/// Writes a file as a whole, by way of `scratch`, a free name in a directory of work.
+pub(super) fn write(scratch: &Path, target: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    write_new(scratch, bytes)?;
     rename(scratch, target)
+}
+
+/// Opens what was stored to read it. A link in its place is not followed.
+pub(super) fn open(path: &Path) -> Result<File, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty()).at(path)?);
+    match file.metadata().at(path)?.is_file() {
+        true => Ok(file),
+        false => Err(StoreError::io(
+            path,
+            io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"),
+        )),
+    }
 }
 
 /// Makes what was renamed in a directory, and removed from it, last.

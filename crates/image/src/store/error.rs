@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::Digest;
+use crate::erofs::WriteError;
+use crate::layer::{IndexError, LayerError};
+use crate::manifest::ManifestError;
+use crate::tree::TreeError;
 
 /// An operation on the store that did not succeed. What was stored before still is.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +90,111 @@ pub enum StoreError {
         /// Its version.
         version: u32,
     },
+    /// A file of the store is not what it was when it was verified.
+    #[error(
+        "{} was {expected} and is {found}; pull or load the image again", path.display()
+    )]
+    Integrity {
+        /// The file.
+        path: PathBuf,
+        /// What it was.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// A layer cannot be unpacked.
+    #[error("the layer {diff_id} cannot be used")]
+    Layer {
+        /// Which.
+        diff_id: Digest,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+    /// What was kept of a layer cannot be written or read.
+    #[error("the unpacked layer {diff_id} cannot be used")]
+    Index {
+        /// Which.
+        diff_id: Digest,
+        /// Why.
+        #[source]
+        source: IndexError,
+    },
+    /// The layers do not make an image.
+    #[error("the layers of image {manifest} cannot be put together")]
+    Tree {
+        /// Which.
+        manifest: Digest,
+        /// Why.
+        #[source]
+        source: TreeError,
+    },
+    /// There is no disk of the image.
+    #[error("no disk can be made of image {manifest}")]
+    Disk {
+        /// Which.
+        manifest: Digest,
+        /// Why.
+        #[source]
+        source: WriteError,
+    },
+    /// Its manifest or configuration cannot be used.
+    #[error("the image {manifest} cannot be used")]
+    Manifest {
+        /// Which.
+        manifest: Digest,
+        /// Why.
+        #[source]
+        source: ManifestError,
+    },
+    /// A part of an image was not stored.
+    #[error("{0} is not in the store")]
+    BlobMissing(Digest),
+    /// A layer of an image was not unpacked.
+    #[error("the layer {0} is not in the store")]
+    LayerMissing(Digest),
     /// There is no such image here.
     #[error("there is no image {0} on this host")]
     ImageMissing(Digest),
+    /// The reference means nothing here.
+    #[error("there is no image {0:?} on this host")]
+    ReferenceMissing(String),
+    /// A sandbox or a snapshot refers to the image, or is about to.
+    #[error("the image {0:?} is in use; remove the sandboxes and snapshots that are made from it")]
+    InUse(String),
+    /// It could not be told which images are in use, so nothing was removed.
+    #[error("it cannot be told which images are in use")]
+    InUseUnknown(#[source] super::InUseError),
 }
 
 impl StoreError {
+    /// What was wrong with a layer. A full disk is what it is, wherever it shows.
+    pub(super) fn layer(diff_id: Digest, path: &Path, source: LayerError) -> Self {
+        match source {
+            LayerError::Write(source) => Self::io(path, source),
+            source => Self::Layer { diff_id, source },
+        }
+    }
+
+    pub(super) fn index(diff_id: Digest, source: IndexError) -> Self {
+        Self::Index { diff_id, source }
+    }
+
+    /// Whether something of the store is not what it should be, and can be made anew.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Integrity { .. }
+            | Self::Damaged { .. }
+            | Self::Layer { .. }
+            | Self::Index { .. } => true,
+            Self::Io { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::InvalidData | io::ErrorKind::NotADirectory
+            ),
+            _ => false,
+        }
+    }
+
     /// What the host refused, about this path.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();

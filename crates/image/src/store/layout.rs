@@ -62,6 +62,10 @@ impl Layout {
         self.root.join("layers")
     }
 
+    pub(super) fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.layers().join(diff_id.hex())
+    }
+
     pub(super) fn meta(&self) -> PathBuf {
         self.root.join("meta")
     }

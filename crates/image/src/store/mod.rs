@@ -24,30 +24,39 @@
 //!
 //! All of it is synchronous and may block on the disk.
 
-// The rest of the store is about to use them.
-#![allow(dead_code)]
-
 mod blob;
 mod claim;
+mod collect;
 mod durable;
 mod error;
+mod hashing;
 mod image;
+mod layer;
 mod layout;
 mod lock;
+mod open;
 mod record;
 mod references;
 mod space;
 mod stamp;
 mod turn;
+mod usage;
+mod work;
 
 use std::path::Path;
 
 pub use blob::{Blob, BlobTurn, BlobWriter};
 pub use claim::Claim;
+pub use collect::Collected;
 pub use error::StoreError;
 pub use image::{ImageRecord, LayerRecord};
+pub use layer::{StoredLayer, UnpackProgress};
+pub use open::{DiskPart, OpenImage};
 pub use references::RefRecord;
 pub use turn::Elsewhere;
+pub use usage::{InUse, InUseError};
+
+pub(crate) use hashing::Hashing;
 
 use layout::Layout;
 
@@ -75,3 +84,6 @@ impl Store {
         self.layout.root()
     }
 }
+
+#[cfg(test)]
+mod tests;

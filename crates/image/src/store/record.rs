@@ -3,8 +3,7 @@
 //! They are written by this library and read back with suspicion: other programs of the same user can write them,
 //! and so can an older or newer release. What a newer one wrote is left alone.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -44,19 +43,27 @@ impl Claim {
         path: &Path,
         record: &impl Serialize,
     ) -> Result<(), StoreError> {
-        let writing = Writing {
-            version: VERSION,
-            record,
-        };
-        let bytes = serde_json::to_vec_pretty(&writing).map_err(std::io::Error::from);
-        durable::write(&self.scratch(), path, &bytes.at(path)?)
+        durable::write(&self.scratch(), path, &to_bytes(record, path)?)
     }
+}
+
+/// A record as it is written.
+pub(super) fn to_bytes(record: &impl Serialize, path: &Path) -> Result<Vec<u8>, StoreError> {
+    let writing = Writing {
+        version: VERSION,
+        record,
+    };
+    let bytes = serde_json::to_vec_pretty(&writing);
+    bytes.map_err(std::io::Error::from).at(path)
 }
 
 /// Reads a record; `None` when there is none.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
-    let Some(file) = durable::found(File::open(path)).at(path)? else {
-        return Ok(None);
+    let file = match durable::open(path) {
+        Err(StoreError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            return Ok(None);
+        }
+        opened => opened?,
     };
     let mut bytes = Vec::new();
     file.take(MAX_RECORD).read_to_end(&mut bytes).at(path)?;

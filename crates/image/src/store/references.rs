@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::error::{AtPath, StoreError};
+use super::lock::Shared;
 use super::{Claim, Store, record};
 use crate::{Digest, Reference};
 
@@ -112,18 +113,15 @@ impl Claim {
         Ok(record)
     }
 
-    /// Notes that the reference was used just now. One that means nothing stays so.
-    ///
-    /// # Errors
-    ///
-    /// [`Io`](StoreError::Io) and [`DiskFull`](StoreError::DiskFull).
-    pub fn touch(&self, reference: &Reference) -> Result<(), StoreError> {
+    /// Notes that the reference was used just now, while nothing can be removed: one that was removed since it was
+    /// looked at would come back.
+    pub(super) fn touch_under(
+        &self,
+        _: &Shared,
+        reference: &Reference,
+        mut record: RefRecord,
+    ) -> Result<(), StoreError> {
         let now = Utc::now();
-        // Held from the look to the write, or a reference removed in between would come back.
-        let _shared = self.store().shared()?;
-        let Some(mut record) = self.store().reference(reference)? else {
-            return Ok(());
-        };
         let age = now.signed_duration_since(record.last_used_at);
         if age >= USE || age < TimeDelta::zero() {
             record.last_used_at = now;

@@ -76,7 +76,8 @@ impl Noted {
     }
 }
 
-fn hash(file: &File) -> io::Result<Digest> {
+/// Hashes a file, wherever it stands.
+pub(super) fn hash(file: &File) -> io::Result<Digest> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
     let mut offset = 0;

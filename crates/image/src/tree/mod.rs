@@ -285,7 +285,7 @@ impl Tree {
     }
 
     /// Numbers the inodes in the order of [`Tree::walk`], without gaps.
-    fn compact(self) -> Self {
+    pub(crate) fn compact(self) -> Self {
         let mut order = Vec::with_capacity(self.inodes.len() - self.free.len());
         let mut numbers = vec![None; self.inodes.len()];
         for (_, id) in self.walk() {

@@ -15,7 +15,7 @@ mod header;
 mod pax;
 mod sparse;
 
-pub(super) use sparse::Extent;
+pub(crate) use sparse::Extent;
 use tar::{EntryType, Header};
 
 use self::header::{Fields, is_zero, number};
@@ -29,7 +29,7 @@ const BLOCK: u64 = 512;
 const MAX_SPECIAL: u64 = 1 << 20;
 
 /// An archive that is being read.
-pub(super) struct Archive<'a> {
+pub(crate) struct Archive<'a> {
     stream: Stream<'a>,
     /// Bytes of the current entry that were not read yet, and of the padding behind them.
     data: u64,
@@ -40,12 +40,12 @@ pub(super) struct Archive<'a> {
 
 /// One entry.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Its name, as the archive has it.
-    pub(super) path: Vec<u8>,
+    pub(crate) path: Vec<u8>,
     /// What a link links to, as the archive has it.
-    pub(super) link: Vec<u8>,
-    pub(super) kind: EntryType,
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: EntryType,
     pub(super) mode: u16,
     pub(super) uid: i64,
     pub(super) gid: i64,
@@ -56,9 +56,9 @@ pub(super) struct Entry {
     /// In the order of their names.
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// The size of the file.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Where its data belongs, if it has holes. All the data there is belongs somewhere.
-    pub(super) extents: Option<Vec<Extent>>,
+    pub(crate) extents: Option<Vec<Extent>>,
 }
 
 /// What the entries before an entry say of it.
@@ -80,7 +80,7 @@ impl<'a> Archive<'a> {
     }
 
     /// The next entry; what was not read of the one before is skipped. Fails when there are more than `most`.
-    pub(super) fn next(&mut self, most: u64) -> Result<Option<Entry>, LayerError> {
+    pub(crate) fn next(&mut self, most: u64) -> Result<Option<Entry>, LayerError> {
         let mut before = Before::default();
         loop {
             self.stream.skip(self.data)?;
@@ -116,7 +116,7 @@ impl<'a> Archive<'a> {
     }
 
     /// Some of the current entry's data, `most` bytes of it at most; empty at its end.
-    pub(super) fn data(&mut self, most: u64) -> Result<&[u8], LayerError> {
+    pub(crate) fn data(&mut self, most: u64) -> Result<&[u8], LayerError> {
         if self.data == 0 {
             return Ok(&[]);
         }

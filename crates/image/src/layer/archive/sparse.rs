@@ -21,7 +21,7 @@ const BAD: LayerError = LayerError::Damaged("a map of holes is malformed");
 
 /// A stretch of a file that is no hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::layer) struct Extent {
+pub(crate) struct Extent {
     pub(in crate::layer) at: u64,
     pub(in crate::layer) len: u64,
 }
