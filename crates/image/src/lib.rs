@@ -23,6 +23,7 @@ pub mod manifest;
 pub mod node;
 pub mod reference;
 mod shown;
+pub mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod testing;

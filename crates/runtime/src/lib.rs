@@ -19,6 +19,8 @@ pub mod metrics;
 pub mod registry;
 pub mod rundir;
 pub mod sandbox_dir;
+pub mod snapshots;
+pub mod upper;
 
 /// What the VMM refused, for a program to match on.
 pub use msb_vmapi::ErrorKind as VmErrorKind;

@@ -15,7 +15,7 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
             "what is on this host already needs none; leave out registry()",
         ));
     }
-    if config.snapshot_upper_source.is_some() || config.manifest_digest.is_some() {
+    if config.snapshot_upper_source.is_some() {
         return Err(snapshot::unsupported("beginning from a snapshot"));
     }
     let others = |mount: &&VolumeMount| !matches!(mount.source, MountSource::Tmpfs { .. });
