@@ -25,6 +25,7 @@ pub mod node;
 pub mod patch;
 pub mod reference;
 mod shown;
+pub mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod testing;

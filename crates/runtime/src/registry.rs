@@ -449,36 +449,36 @@ impl Owned {
         Ok(())
     }
 
-    /// The record, as true as it is under our own lock.
-    fn current(&self) -> Result<Option<SandboxRecord>, LaunchError> {
-        let record = self
-            .registry
-            .catalog
-            .get(&self.name)
-            .map_err(|error| home(error.into()))?;
-        let Some(record) = record else {
+    /// The record: true, since we hold the lock, and of a sandbox that does not run until we say so. `None` when
+    /// there is no such sandbox.
+    pub fn record(&self) -> Result<Option<SandboxRecord>, RegistryError> {
+        let Some(record) = self.registry.catalog.get(&self.name)? else {
             return Ok(None);
         };
         let exists = self
             .dir
             .exists()
-            .map_err(|source| home(self.registry.io(self.dir.path(), source)))?;
+            .map_err(|source| self.registry.io(self.dir.path(), source))?;
         if !exists {
-            self.registry.forget(&record).map_err(home)?;
+            self.registry.forget(&record)?;
             return Ok(None);
         }
         let record = if record.status.is_active() {
-            self.registry.conclude(&self.dir, record).map_err(home)?
+            self.registry.conclude(&self.dir, record)?
         } else {
             Some(record)
         };
         match record {
             Some(record) if record.ephemeral && record.status.is_terminal() => {
-                self.remove_record().map_err(home)?;
+                self.remove_record()?;
                 Ok(None)
             }
             record => Ok(record),
         }
+    }
+
+    fn current(&self) -> Result<Option<SandboxRecord>, LaunchError> {
+        self.record().map_err(home)
     }
 }
 

@@ -66,6 +66,9 @@ pub struct SandboxConfig {
     /// When it ends by itself, and what is left of it then.
     #[serde(default)]
     pub lifecycle: LifecycleOptions,
+    /// The digest of the snapshot that it began from, if it did: `sha256:` and 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_snapshot: Option<String>,
     /// Who it is to the registry of its image. Never stored.
     #[serde(skip)]
     pub registry_auth: Option<RegistryAuth>,
@@ -113,6 +116,7 @@ impl Default for SandboxConfig {
             pull_policy: PullPolicy::default(),
             security_profile: SecurityProfile::default(),
             lifecycle: LifecycleOptions::default(),
+            parent_snapshot: None,
             registry_auth: None,
             insecure: false,
             ca_certs: Vec::new(),

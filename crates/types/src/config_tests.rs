@@ -145,6 +145,22 @@ fn what_an_image_was_found_to_be_is_stored() {
 }
 
 #[test]
+fn where_it_began_is_stored() {
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    let config = SandboxConfig {
+        parent_snapshot: Some(digest.clone()),
+        ..plain()
+    };
+    let mut stored = before();
+    stored["parent_snapshot"] = json!(digest);
+    assert_eq!(serde_json::to_value(&config).unwrap(), stored);
+    assert_eq!(
+        serde_json::from_value::<SandboxConfig>(stored).unwrap(),
+        config
+    );
+}
+
+#[test]
 fn what_is_a_matter_of_one_creation_or_secret_is_not_stored() {
     let mut config = SandboxConfig {
         registry_auth: Some(RegistryAuth::Basic {
