@@ -11,11 +11,12 @@ use crate::guest::images;
 use crate::{kvm, proc};
 
 /// For the guest kernel, the root disks of tests, and the terminals that tests type at.
-const BUILD: [&str; 15] = [
+const BUILD: [&str; 16] = [
     "bc",
     "bison",
     "cpio",
     "e2fsprogs",
+    "erofs-utils",
     "flex",
     "gcc",
     "libelf-dev",
