@@ -24,6 +24,7 @@ pub mod sessions;
 pub mod soak;
 pub mod ssh;
 pub mod tmpfs;
+pub mod trees;
 pub mod truth;
 pub mod walk;
 pub mod wheel;

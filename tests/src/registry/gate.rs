@@ -36,7 +36,7 @@ impl std::fmt::Debug for Shared {
 struct State {
     /// Bytes of answers that still pass; `None`: all.
     left: Option<u64>,
-    passed: u64,
+    only_breaks: bool,
     when_closed: Option<WhenClosed>,
     open: Vec<TcpStream>,
 }
@@ -68,17 +68,22 @@ impl Gate {
     pub fn close_after(&self, bytes: u64, then: impl FnOnce() + Send + 'static) {
         let mut state = self.shared.lock();
         state.left = Some(bytes);
+        state.only_breaks = false;
         state.when_closed = Some(Box::new(then));
+    }
+
+    /// Lets so many bytes of answers pass from now on, and then breaks all connections that there are. New ones
+    /// pass.
+    pub fn break_after(&self, bytes: u64) {
+        let mut state = self.shared.lock();
+        state.left = Some(bytes);
+        state.only_breaks = true;
     }
 
     /// Lets everything pass again.
     pub fn open(&self) {
-        self.shared.lock().left = None;
-    }
-
-    /// Bytes of answers that have passed.
-    pub fn passed(&self) -> u64 {
-        self.shared.lock().passed
+        let mut state = self.shared.lock();
+        (state.left, state.when_closed) = (None, None);
     }
 }
 
@@ -136,11 +141,10 @@ impl Shared {
         let mut chunk = [0; CHUNK];
         loop {
             let read = server.read(&mut chunk)?;
-            let (passes, then) = self.let_pass(read);
+            let passes = self.let_pass(read);
             client.write_all(chunk.get(..passes).unwrap_or_default())?;
-            if let Some(then) = then {
-                self.close(&mut self.lock());
-                then();
+            if passes < read {
+                self.end();
             }
             if passes == 0 || passes < read {
                 return Ok(());
@@ -148,18 +152,28 @@ impl Shared {
         }
     }
 
-    /// How many of these bytes pass, and what is to be done when no more do.
-    fn let_pass(&self, bytes: usize) -> (usize, Option<WhenClosed>) {
+    /// How many of these bytes pass.
+    fn let_pass(&self, bytes: usize) -> usize {
         let mut state = self.lock();
-        let passes = match state.left {
-            None => bytes,
-            Some(left) => bytes.min(usize::try_from(left).unwrap_or(usize::MAX)),
+        let Some(left) = &mut state.left else {
+            return bytes;
         };
-        state.passed += passes as u64;
-        state.left = state.left.map(|left| left - passes as u64);
-        match state.left {
-            Some(0) => (passes, state.when_closed.take()),
-            _ => (passes, None),
+        let passes = bytes.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= passes as u64;
+        passes
+    }
+
+    /// No more passes.
+    fn end(&self) {
+        let mut state = self.lock();
+        if state.only_breaks {
+            (state.left, state.only_breaks) = (None, false);
+        }
+        self.close(&mut state);
+        let then = state.when_closed.take();
+        drop(state);
+        if let Some(then) = then {
+            then();
         }
     }
 

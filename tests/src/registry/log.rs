@@ -1,6 +1,7 @@
 //! What a registry was asked, from its log: one line for each answer, in the form that web servers have
 //! used for decades.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -38,6 +39,19 @@ impl Request {
             bytes: answer.next()?.parse().ok()?,
         })
     }
+}
+
+/// How often each of these blobs was downloaded, whole or in part.
+pub fn downloads<'a>(requests: &[Request], blobs: &'a [String]) -> BTreeMap<&'a str, usize> {
+    let downloaded: Vec<_> = requests
+        .iter()
+        .filter_map(Request::downloaded_blob)
+        .collect();
+    let count = |blob: &str| downloaded.iter().filter(|other| **other == blob).count();
+    blobs
+        .iter()
+        .map(|blob| (blob.as_str(), count(blob)))
+        .collect()
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<Request>> {

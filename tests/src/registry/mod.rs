@@ -7,7 +7,7 @@ mod log;
 mod tls;
 
 pub use gate::Gate;
-pub use log::Request;
+pub use log::{Request, downloads};
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -199,10 +199,11 @@ impl Registry {
         }
     }
 
-    /// Its process, for who wants to kill it from elsewhere.
-    pub fn pid(&self) -> Result<i32> {
+    /// What kills it, for who does that from elsewhere. To be [killed](Self::kill) all the same afterwards.
+    pub fn killer(&self) -> Result<impl FnOnce() + Send + use<>> {
         let child = self.running.as_ref().context("the registry does not run")?;
-        Ok(i32::try_from(child.id())?)
+        let pid = i32::try_from(child.id())?;
+        Ok(move || crate::host::kill(pid))
     }
 
     /// Ends it in good order, and says what it was asked since it was first started.
@@ -223,15 +224,6 @@ impl Registry {
 
     fn log_path(&self) -> PathBuf {
         self.dir.path().join("log")
-    }
-
-    /// Where it keeps a blob.
-    pub fn blob_path(&self, digest: &str) -> Result<PathBuf> {
-        let hex = digest.strip_prefix("sha256:").context("another digest")?;
-        let first = hex.get(..2).context("a short digest")?;
-        let blobs = "storage/docker/registry/v2/blobs/sha256";
-        let dir = self.dir.path().join(blobs);
-        Ok(dir.join(first).join(hex).join("data"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! A tiny image: Debian's static busybox, two users, and some files for the layers above to change.
+//! A tiny image: Debian's static busybox, three users, and some files for the layers above to change.
 
 use std::path::Path;
 use std::process::Command;
@@ -23,8 +23,10 @@ const DIRECTORIES: [(&str, u32); 13] = [
     ("var", 0o755),
     ("base", 0o755),
 ];
-const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/sh\n";
-const GROUP: &str = "root:x:0:\nuser:x:1000:\nstaff:x:50:user\n";
+/// One of them is called as one of Debian's.
+const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\n\
+    user:x:1000:1000::/home/user:/bin/sh\n";
+const GROUP: &str = "root:x:0:\nwww-data:x:33:\nuser:x:1000:\nstaff:x:50:user\n";
 /// In /base, with their own names as their contents.
 const FILES: [&str; 8] = [
     "changed", "dir/one", "dir/two", "kept", "linked", "removed", "shadow", "turned",

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `layout`, `debian` | a Debian with Python in one large layer, and a small layer with a place to work in; it has a command, a user, an environment, labels |
 //! | `layout`, `busybox` | busybox, one layer of a megabyte |
+//! | `layout`, `configured` | the same, with the small layer and all that the Debian says |
 //! | `layout`, `everything` | nine layers over that, with all that layers can do to one another |
 //! | `layout`, `everything-zstd` | the same, compressed by zstd |
 //! | `layout`, `others` | nine other layers over the same busybox |
@@ -54,17 +55,16 @@ const RECIPE: [&str; 5] = [
 
 /// How many images share the Debian.
 const APPS: usize = 10;
-const STEPS: u64 = 8;
+const STEPS: u64 = 9;
 
-/// What the Debian image says of how it is run. `www-data` is user 33 there.
-const DEBIAN: [&str; 9] = [
+/// What two of the images say of how they are run.
+const CONFIGURED: [&str; 8] = [
     "--config.env=LANG=C.UTF-8",
     "--config.env=GREETING=hello from the image",
     "--config.entrypoint=/usr/bin/env",
-    "--config.cmd=python3",
     "--config.workingdir=/srv/work",
     "--config.user=www-data",
-    "--config.label=org.example.title=A Debian for tests",
+    "--config.label=org.example.title=An image for tests",
     "--config.label=org.example.stage=image",
     "--config.stopsignal=SIGINT",
 ];
@@ -106,8 +106,14 @@ fn make(debian: &tree::Recipe, program: &[u8], made: &Path) -> Result<()> {
 
     let (tree, workplace) = (debian.tar(), layer("workplace"));
     place_to_work(&workplace)?;
-    images.image("debian", &[&tree, &workplace], &DEBIAN)?;
-    progress.step();
+    for (tag, below, command) in [
+        ("debian", &tree, "--config.cmd=python3"),
+        ("configured", &layer("busybox"), "--config.cmd=id"),
+    ] {
+        let config = [&CONFIGURED[..], &[command]].concat();
+        images.image(tag, &[below, &workplace], &config)?;
+        progress.step();
+    }
 
     for number in 0..APPS {
         let path = layer(&format!("app-{number}"));
