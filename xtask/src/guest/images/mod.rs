@@ -54,7 +54,9 @@ const RECIPE: [&str; 5] = [
 ];
 
 /// How many images share the Debian.
-const APPS: usize = 10;
+pub(crate) const APPS: usize = 10;
+/// A file that many sandboxes read, and its size in bytes.
+pub(crate) const LARGE_FILE: (&str, usize) = ("large", 100 << 20);
 const STEPS: u64 = 9;
 
 /// What two of the images say of how they are run.
@@ -77,6 +79,29 @@ pub(crate) fn build() -> Result<PathBuf> {
     parts.extend([debian.key().as_bytes(), &busybox]);
     let kind = cache::Kind::open("images")?;
     kind.get_or_make(&cache::key(&parts), |made| make(&debian, &busybox, made))
+}
+
+/// A layout with one more image, `large`: busybox and [`LARGE_FILE`].
+pub(crate) fn large() -> Result<PathBuf> {
+    let busybox = busybox::program()?;
+    let mut parts: Vec<&[u8]> = RECIPE.map(str::as_bytes).to_vec();
+    parts.extend([&b"large"[..], &busybox]);
+    let kind = cache::Kind::open("images")?;
+    kind.get_or_make(&cache::key(&parts), |made| {
+        let scratch = made.parent();
+        let scratch = scratch.context("the build has no scratch directory")?;
+        let progress = Progress::new("making an image with a large file", 1);
+        let (base, path) = (scratch.join("busybox"), scratch.join("large"));
+        busybox::layer(&base, &busybox)?;
+        let mut layer = Layer::create(&path)?;
+        let (name, bytes) = LARGE_FILE;
+        layer.file(name, mode(0o644), many::noise(1, bytes))?;
+        layer.finish()?;
+        let layout = Layout::create(made.join("layout"))?;
+        layout.image("large", &[&base, &path], &[])?;
+        progress.finish();
+        Ok(())
+    })
 }
 
 fn make(debian: &tree::Recipe, program: &[u8], made: &Path) -> Result<()> {
