@@ -10,10 +10,11 @@ use anyhow::{Context, Result, ensure};
 use microsandbox::image::{ImageArchiveFormat, ImageLoadOptions};
 use microsandbox::sandbox::PullPolicy;
 use microsandbox::{Image, Sandbox};
-use msb_tests::images::{ARCHIVED, archive, hex, image, run, run_json};
+use msb_tests::images::{ARCHIVED, archive, hex, image, run, skopeo};
 use msb_tests::registry::Registry;
 use msb_tests::trees::ensure_same;
 use msb_tests::within;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{at_home, entries, prints, pulled, stop};
@@ -32,21 +33,22 @@ async fn boots(name: &str, reference: &str) -> Result<()> {
 
 #[tokio::test]
 async fn archives_of_other_tools_are_loaded_and_boot() -> Result<()> {
-    let layout = TempDir::new()?;
-    image("busybox")?.alone(layout.path(), ARCHIVED)?;
-    let gzipped = TempDir::new()?;
-    let gzipped = gzipped.path().join("busybox.tar.zst");
-    fs::create_dir_all(gzipped.parent().context("a directory")?)?;
+    let dir = TempDir::new()?;
+    let (layout, compressed) = (
+        dir.path().join("layout"),
+        dir.path().join("busybox.tar.zst"),
+    );
+    image("busybox")?.alone(&layout, ARCHIVED)?;
     run(Command::new("zstd")
         .args(["--quiet", "-1"])
         .arg(archive("oci")?)
         .arg("-o")
-        .arg(&gzipped))?;
+        .arg(&compressed))?;
     for (kind, path) in [
         ("docker", archive("docker")?),
         ("oci", archive("oci")?),
-        ("directory", layout.path().to_path_buf()),
-        ("compressed", gzipped),
+        ("directory", layout),
+        ("compressed", compressed),
     ] {
         at_home(async |home| {
             let options = ImageLoadOptions::new();
@@ -134,23 +136,17 @@ async fn what_is_saved_is_read_by_other_tools() -> Result<()> {
         ] {
             Image::save(&home.local, [ARCHIVED], saved(name), format).await?;
         }
-        let expected = skopeo(&["inspect", &format!("oci:{}", original.in_layout())])?;
+        let expected = inspected(&format!("oci:{}", original.in_layout()))?;
         for (kind, name) in [("docker-archive", "docker.tar"), ("oci-archive", "oci.tar")] {
             let source = format!("{kind}:{}", saved(name).display());
-            let found = skopeo(&["inspect", &source])?;
+            let found = inspected(&source)?;
             for field in ["Architecture", "Os", "Env", "Created"] {
                 ensure!(found[field] == expected[field], "{kind}: {found}");
             }
             // And copied by it, the tree is what it was.
             let copy = saved(&format!("copy-of-{kind}"));
             let target = format!("oci:{}:copy", copy.display());
-            run(Command::new("skopeo").args([
-                "--insecure-policy",
-                "copy",
-                "--quiet",
-                &source,
-                &target,
-            ]))?;
+            skopeo(["copy", "--quiet", &source, &target])?;
             let copied = msb_tests::images::Image::at(&copy, "copy");
             ensure_same(&original.unpacked()?, &copied.unpacked()?).context(kind)?;
         }
@@ -159,10 +155,11 @@ async fn what_is_saved_is_read_by_other_tools() -> Result<()> {
         Image::save(&home.local, references, &both, ImageArchiveFormat::Docker).await?;
         for reference in references {
             let source = format!("docker-archive:{}:{reference}", both.display());
-            skopeo(&["inspect", &source]).context("of two images in one archive")?;
+            inspected(&source).context("of two images in one archive")?;
         }
         // A layout has all digests as they were.
-        let listed = run_json(Command::new("cat").arg(saved("directory/index.json")))?;
+        let listed = fs::read(saved("directory/index.json"))?;
+        let listed: Value = serde_json::from_slice(&listed)?;
         ensure!(
             listed["manifests"][0]["digest"] == original.digest()?,
             "{listed}"
@@ -172,6 +169,7 @@ async fn what_is_saved_is_read_by_other_tools() -> Result<()> {
     .await
 }
 
-fn skopeo(args: &[&str]) -> Result<serde_json::Value> {
-    run_json(Command::new("skopeo").args(args))
+/// What skopeo finds in an image.
+fn inspected(source: &str) -> Result<Value> {
+    Ok(serde_json::from_slice(&skopeo(["inspect", source])?)?)
 }

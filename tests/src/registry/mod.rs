@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::PATIENCE;
-use crate::images::Image;
+use crate::images::{Image, skopeo};
 
 /// The name that is let in where not everybody is.
 pub const USER: &str = "ali";
@@ -159,17 +159,19 @@ impl Registry {
 
     fn copy(&self, options: &[&str], image: &Image, name: &str) -> Result<String> {
         let reference = self.reference(name);
-        let mut command = Command::new("skopeo");
-        command
-            .args(["--insecure-policy", "copy", "--quiet", "--preserve-digests"])
-            .arg("--dest-tls-verify=false")
-            .args(options);
+        let mut args = vec!["copy", "--quiet", "--preserve-digests"];
+        args.push("--dest-tls-verify=false");
+        args.extend(options);
+        let credentials = format!("--dest-creds={USER}:{PASSWORD}");
         if self.rules.password {
-            command.arg(format!("--dest-creds={USER}:{PASSWORD}"));
+            args.push(&credentials);
         }
-        command.arg(format!("oci:{}", image.in_layout()));
-        command.arg(format!("docker://{reference}"));
-        crate::images::run(&mut command)?;
+        let (from, to) = (
+            format!("oci:{}", image.in_layout()),
+            format!("docker://{reference}"),
+        );
+        args.extend([from.as_str(), to.as_str()]);
+        skopeo(args)?;
         Ok(reference)
     }
 

@@ -35,14 +35,8 @@ use crate::progress::Progress;
 pub(crate) const VARIABLE: &str = "MSB_TEST_IMAGES";
 
 /// Debian packages with the tools that make the images and those that tests compare with.
-pub(crate) const PACKAGES: [&str; 6] = [
-    "docker-registry",
-    "erofs-utils",
-    "openssl",
-    "skopeo",
-    "umoci",
-    "zstd",
-];
+pub(crate) const PACKAGES: [&str; 5] =
+    ["docker-registry", "erofs-utils", "skopeo", "umoci", "zstd"];
 
 /// What is written here, in all detail: each change of it makes new images.
 const RECIPE: [&str; 5] = [

@@ -140,8 +140,15 @@ fn umoci(words: &[&str], image: &str, more: &[&Path]) -> Result<()> {
 }
 
 fn skopeo(options: &[&str], from: &str, to: &str) -> Result<()> {
+    // What it keeps for the next time. It takes the place from what it is told of a user.
+    let kept = tempfile::tempdir().context("cannot make a temporary directory")?;
     let mut command = Command::new("skopeo");
-    // Of images that nobody has signed, whatever this host's policy is.
-    command.args(["--insecure-policy", "copy", "--quiet"]);
-    proc::output(command.args(options).args([from, to])).map(drop)
+    command
+        // Of images that nobody has signed, whatever this host's policy is.
+        .args(["--insecure-policy", "copy", "--quiet"])
+        .args(options)
+        .args([from, to])
+        .env("_CONTAINERS_ROOTLESS_UID", "1")
+        .env("XDG_DATA_HOME", kept.path());
+    proc::output(&mut command).map(drop)
 }
