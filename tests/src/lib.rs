@@ -11,7 +11,9 @@ pub mod disk;
 mod smaps;
 
 pub mod agent;
+pub mod archive;
 pub mod bulk;
+pub mod erofs;
 pub mod holdings;
 pub mod host;
 pub mod memory;
@@ -19,6 +21,7 @@ pub mod screen;
 pub mod sessions;
 pub mod soak;
 pub mod ssh;
+pub mod tmpfs;
 pub mod truth;
 pub mod walk;
 pub mod wheel;

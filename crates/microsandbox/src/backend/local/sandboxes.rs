@@ -1,10 +1,12 @@
 //! What this machine does for its sandboxes.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use msb_runtime::boot::BootErrorKind;
 use msb_runtime::clock::monotonic_ns;
 use msb_runtime::control::{Launch, LaunchKind, Refusal, Request};
 use msb_runtime::conversation::{Conversation, ConversationError};
@@ -13,7 +15,7 @@ use msb_runtime::metrics::MetricsReader;
 use msb_runtime::registry::{self, RemoveError};
 use msb_runtime::{logs, rundir, sandbox_dir};
 use msb_store::{LabelFilter, SandboxRecord};
-use msb_types::{LogLevel, SandboxStatus};
+use msb_types::{LogLevel, RootfsSource, SandboxStatus};
 
 use super::LocalBackend;
 use super::control::{self, Answer};
@@ -53,6 +55,7 @@ impl LocalBackend {
         let runtime = home::find(Component::Runtime, &home)?;
         let log = config.runtime.log_level;
         let launch = Launch {
+            upper_template: template(&what, &home)?,
             what,
             home: home.clone(),
             detached,
@@ -73,7 +76,8 @@ impl LocalBackend {
         .await;
         settle(&dir).await;
 
-        let link = Link::launch(&runtime, launch, dir, log.map(LogLevel::as_str)).await?;
+        let link = Link::launch(&runtime, launch, dir, log.map(LogLevel::as_str)).await;
+        let link = link.map_err(|error| about_image(error, &config))?;
         self.launched(config, link)
     }
 
@@ -342,6 +346,32 @@ impl SandboxBackend for LocalBackend {
     }
 }
 
+/// What stopped a boot because of the sandbox's image, in the type that there is for it.
+fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> MicrosandboxError {
+    match error {
+        MicrosandboxError::BootStart { err, name } => match (err.kind, &config.image) {
+            (BootErrorKind::ImageMissing, RootfsSource::Oci { reference, .. }) => {
+                MicrosandboxError::ImageNotFound(reference.clone())
+            }
+            (BootErrorKind::Patch, _) => MicrosandboxError::PatchFailed(err.message),
+            _ => MicrosandboxError::BootStart { err, name },
+        },
+        other => other,
+    }
+}
+
+/// The template of the writable layer, if one is to be made. Whether a disk image needs one shows when it is
+/// looked at.
+fn template(what: &LaunchKind, home: &Path) -> MicrosandboxResult<Option<PathBuf>> {
+    let found = home::find(Component::UpperTemplate, home);
+    match what {
+        LaunchKind::Create(config) if matches!(config.image, RootfsSource::Oci { .. }) => {
+            found.map(Some)
+        }
+        _ => Ok(found.ok()),
+    }
+}
+
 /// The configuration that a record holds.
 fn parse(json: &str) -> MicrosandboxResult<SandboxConfig> {
     Ok(serde_json::from_str(json)?)
@@ -384,5 +414,39 @@ fn info(record: SandboxRecord) -> SandboxInfo {
         created_at: Some(record.created_at),
         updated_at: Some(record.updated_at),
         end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use msb_runtime::boot::{BootError, BootStage};
+
+    use super::*;
+
+    #[test]
+    fn what_an_image_stops_has_a_type_of_its_own() {
+        let config = SandboxConfig {
+            image: RootfsSource::Oci {
+                reference: "app:1".to_owned(),
+                upper_size_mib: None,
+            },
+            ..SandboxConfig::default()
+        };
+        let about = |kind, config: &SandboxConfig| {
+            let err = BootError::new(BootStage::Supervisor, kind, "why");
+            let name = "web".to_owned();
+            about_image(MicrosandboxError::BootStart { name, err }, config)
+        };
+        let missing = about(BootErrorKind::ImageMissing, &config);
+        assert!(matches!(missing, MicrosandboxError::ImageNotFound(name) if name == "app:1"));
+        let patch = about(BootErrorKind::Patch, &config);
+        assert!(matches!(patch, MicrosandboxError::PatchFailed(why) if why == "why"));
+        let other = about(BootErrorKind::Image, &config);
+        assert!(matches!(other, MicrosandboxError::BootStart { .. }));
+        let gone = about_image(
+            MicrosandboxError::SandboxNotFound("web".to_owned()),
+            &config,
+        );
+        assert!(matches!(gone, MicrosandboxError::SandboxNotFound(_)));
     }
 }

@@ -9,6 +9,9 @@ use crate::sandbox::{ImageBuilder, IntoImage, RegistryConfigBuilder};
 
 impl SandboxBuilder {
     /// What its root file system is: a path to a raw disk image.
+    ///
+    /// A disk image is written to, and one sandbox has it at a time. One with an EROFS file system, which
+    /// cannot be written to, is shared by any number of sandboxes, and what each changes is its own.
     #[must_use]
     pub fn image(mut self, image: impl IntoImage) -> Self {
         self.image = Some(image.into_image());

@@ -15,7 +15,7 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
             "what is on this host already needs none; leave out registry()",
         ));
     }
-    if config.snapshot_upper_source.is_some() || config.manifest_digest.is_some() {
+    if config.snapshot_upper_source.is_some() {
         return Err(snapshot::unsupported("beginning from a snapshot"));
     }
     let others = |mount: &&VolumeMount| !matches!(mount.source, MountSource::Tmpfs { .. });
@@ -24,12 +24,6 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
             format!("the mount at {:?}", mount.guest),
             "mount memory there with tmpfs(); put files on the disk image, or copy them in once the \
              sandbox runs",
-        ));
-    }
-    if !config.patches.is_empty() {
-        return Err(unsupported(
-            "changing the root file system by patches",
-            "write the files once the sandbox runs",
         ));
     }
     network(&config.network)?;
