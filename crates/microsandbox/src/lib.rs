@@ -64,4 +64,7 @@ pub use msb_protocol as protocol;
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES, RegistryAuth};
 pub use network::NetworkPolicy;
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};
-pub use snapshot::Snapshot;
+pub use snapshot::{
+    ExportOpts, Snapshot, SnapshotBuilder, SnapshotConfig, SnapshotDestination, SnapshotFormat,
+    SnapshotHandle, SnapshotVerifyReport, UpperVerifyStatus,
+};

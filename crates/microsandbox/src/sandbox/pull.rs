@@ -111,9 +111,19 @@ impl Sandbox {
         config: SandboxConfig,
         detached: bool,
     ) -> (PullProgressHandle, JoinHandle<MicrosandboxResult<Self>>) {
+        Self::pulling_built(std::future::ready(Ok(config)), detached)
+    }
+
+    /// The same for a configuration that is yet to be found.
+    pub(super) fn pulling_built(
+        built: impl Future<Output = MicrosandboxResult<SandboxConfig>> + Send + 'static,
+        detached: bool,
+    ) -> (PullProgressHandle, JoinHandle<MicrosandboxResult<Self>>) {
         let (_, events) = mpsc::channel(EVENTS);
         // The task does not inherit the backend that holds here.
-        let task = tokio::spawn(Self::create_on(default_backend(), config, detached));
+        let backend = default_backend();
+        let task =
+            tokio::spawn(async move { Self::create_on(backend, built.await?, detached).await });
         (PullProgressHandle { events }, task)
     }
 }

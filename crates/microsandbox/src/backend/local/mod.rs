@@ -6,6 +6,7 @@
 mod control;
 mod link;
 mod sandboxes;
+pub(crate) mod snapshots;
 mod wait;
 
 pub(crate) use link::{End, Link};

@@ -34,6 +34,9 @@ use crate::sandbox::{
 /// virtualization of its own, nested in another, is an order of magnitude slower.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How often a start waits for somebody who has the sandbox and does not run it.
+const START_TRIES: u32 = 8;
+
 /// How often a removal waits for somebody who lets go of the sandbox.
 const REMOVE_TRIES: u32 = 8;
 
@@ -107,11 +110,15 @@ impl LocalBackend {
 impl SandboxBackend for LocalBackend {
     fn create(
         &self,
-        config: SandboxConfig,
+        mut config: SandboxConfig,
         detached: bool,
     ) -> BoxFuture<'_, MicrosandboxResult<Launched>> {
-        let what = LaunchKind::Create(Box::new(config.clone()));
-        self.launch(what, config, detached).boxed()
+        async move {
+            self.note_parent(&mut config).await?;
+            let what = LaunchKind::Create(Box::new(config.clone()));
+            self.launch(what, config, detached).await
+        }
+        .boxed()
     }
 
     fn start<'a>(
@@ -131,8 +138,19 @@ impl SandboxBackend for LocalBackend {
                     return Err(MicrosandboxError::SandboxStillRunning(name.to_owned()));
                 }
             }
-            self.launch(LaunchKind::Start(name.to_owned()), config, detached)
-                .await
+            let mut tries = 0;
+            loop {
+                let what = LaunchKind::Start(name.to_owned());
+                match self.launch(what, config.clone(), detached).await {
+                    // Nobody runs it: a snapshot is taken of it, or its last run lets go, in a while.
+                    Err(MicrosandboxError::SandboxStillRunning(_))
+                        if tries < START_TRIES && !self.get(name).await?.status.is_active() =>
+                    {
+                        tries += 1;
+                    }
+                    launched => return launched,
+                }
+            }
         }
         .boxed()
     }

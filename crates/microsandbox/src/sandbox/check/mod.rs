@@ -57,6 +57,7 @@ pub(crate) fn check(config: &SandboxConfig) -> MicrosandboxResult<()> {
             )));
         }
     }
+    storage::beginning(config)?;
     storage::mounts(&config.mounts)?;
     storage::patches(config)?;
     config.network.validate()?;
@@ -109,9 +110,11 @@ fn image(image: &RootfsSource) -> MicrosandboxResult<()> {
             }
             match upper_size_mib {
                 Some(0) => Err(invalid("a writable layer of 0 MiB holds nothing")),
-                Some(mib) if !(MIN_UPPER_MIB..=MAX_UPPER_MIB).contains(mib) => Err(invalid(format!(
-                    "a writable layer of {mib} MiB is not possible; give {MIN_UPPER_MIB} to {MAX_UPPER_MIB}"
-                ))),
+                Some(mib) if !(MIN_UPPER_MIB..=MAX_UPPER_MIB).contains(mib) => {
+                    Err(invalid(format!(
+                        "a writable layer of {mib} MiB is not possible; give {MIN_UPPER_MIB} to {MAX_UPPER_MIB}"
+                    )))
+                }
                 _ => Ok(()),
             }
         }

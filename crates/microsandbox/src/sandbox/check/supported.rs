@@ -4,7 +4,6 @@ use msb_types::network::{NetworkPolicy, NetworkSpec};
 use msb_types::{DiskImageFormat, MountSource, RootfsSource, SandboxConfig, VolumeMount};
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::snapshot;
 
 /// Refuses what would have to be left out.
 pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
@@ -14,9 +13,6 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
             "a registry",
             "what is on this host already needs none; leave out registry()",
         ));
-    }
-    if config.snapshot_upper_source.is_some() {
-        return Err(snapshot::unsupported("beginning from a snapshot"));
     }
     let others = |mount: &&VolumeMount| !matches!(mount.source, MountSource::Tmpfs { .. });
     if let Some(mount) = config.mounts.iter().find(others) {
