@@ -156,3 +156,6 @@ impl Found {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
