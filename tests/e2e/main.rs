@@ -24,6 +24,7 @@ mod life_many;
 mod life_pid;
 mod ordinary_user;
 mod refused;
+mod root;
 mod sessions;
 mod standalone;
 mod streams;

@@ -12,6 +12,7 @@ mod smaps;
 
 pub mod agent;
 pub mod bulk;
+pub mod erofs;
 pub mod holdings;
 pub mod host;
 pub mod memory;
@@ -19,6 +20,7 @@ pub mod screen;
 pub mod sessions;
 pub mod soak;
 pub mod ssh;
+pub mod tmpfs;
 pub mod truth;
 pub mod walk;
 pub mod wheel;

@@ -10,11 +10,12 @@ use anyhow::{Context, Result, bail};
 use crate::{kvm, proc};
 
 /// For the guest kernel, the root disks of tests, and the terminals that tests type at.
-const BUILD: [&str; 15] = [
+const BUILD: [&str; 16] = [
     "bc",
     "bison",
     "cpio",
     "e2fsprogs",
+    "erofs-utils",
     "flex",
     "gcc",
     "libelf-dev",

@@ -3,6 +3,7 @@
 //! ```text
 //! layer blob (tar, maybe compressed) ──layer──> data blob + index      once for each layer
 //! indexes of an image's layers ───────tree────> one tree               whiteouts and links resolved
+//! patches of a sandbox ──────────────patch──> one more layer
 //! tree ───────────────────────────────erofs───> metadata of a disk     a few MiB for each image
 //! [metadata | data blob | data blob ...] ─────> the root, read-only    a list of extents for the VMM
 //! ```
@@ -21,6 +22,7 @@ pub mod layer;
 pub mod limits;
 pub mod manifest;
 pub mod node;
+pub mod patch;
 pub mod reference;
 mod shown;
 pub mod snapshot;

@@ -51,6 +51,9 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Notice {
+    /// All that the sandbox's machine needs is there, and its boot begins, which has a deadline. What came before
+    /// may take long: large images are read when they were touched, and directories of the host copied.
+    Prepared,
     /// The sandbox is up. The answer to [`Request::Launch`].
     Running(BootTimings),
     /// The sandbox was not booted; the supervisor ends.

@@ -5,6 +5,7 @@
 //! | `config.json` | name, configuration, when it was made: enough to write its record anew |
 //! | `run.json` | the latest run, and once that is over how it ended |
 //! | `upper.ext4` | its writable layer, where its root is not a disk of its own |
+//! | `root.erofs`, `patch/` | its image with its patches, where it has any |
 //! | `logs/` | what it printed |
 //!
 //! A sandbox exists when its record *and* its directory do. Making one fills a directory of another

@@ -59,10 +59,16 @@ impl<W: Write> BlobWriter<W> {
         }
     }
 
+    /// Writes what is held back.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        self.out.flush()
+    }
+
     /// Writes what is left. The blob's size.
     pub(crate) fn finish(mut self) -> io::Result<u64> {
-        self.out.write_all(&self.buffer)?;
-        self.out.flush()?;
+        self.flush()?;
         Ok(self.size)
     }
 

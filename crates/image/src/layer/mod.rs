@@ -19,6 +19,7 @@ mod stream;
 mod tests;
 mod unpack;
 
+pub(crate) use blob::{BlobWriter, FileWriter};
 pub use check::LayerFlaw;
 pub(crate) use entries::{TarEntry, TarReader, read_tar};
 pub use error::{EntryProblem, LayerError};

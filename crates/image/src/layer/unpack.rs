@@ -191,7 +191,11 @@ impl<'a, W: Write> Unpack<'a, W> {
         };
         let owner = |id| owner(id).ok_or_else(|| at(EntryProblem::Owner));
         let attributes = Attributes {
-            mode: entry.mode,
+            // What archives say of links is of no use: the kernel has only this.
+            mode: match kind {
+                Kind::Symlink(_) => 0o777,
+                _ => entry.mode,
+            },
             uid: owner(entry.uid)?,
             gid: owner(entry.gid)?,
             mtime: entry.mtime.0,

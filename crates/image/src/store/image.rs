@@ -70,6 +70,11 @@ impl ImageRecord {
     pub fn metadata_size(&self) -> u64 {
         self.erofs.size
     }
+
+    /// The digest of its metadata disk. It is another one when its layers are unpacked in another way.
+    pub fn metadata_digest(&self) -> Digest {
+        self.erofs.digest
+    }
 }
 
 impl Store {

@@ -17,7 +17,7 @@ mod walk;
 use std::collections::BTreeMap;
 
 pub use error::TreeError;
-use resolve::Last;
+pub(crate) use resolve::Last;
 pub use resolve::ResolveError;
 pub use walk::Walk;
 

@@ -56,6 +56,14 @@ impl Place<'_> {
             None => self.missing.is_empty().then(|| self.directory(tree)),
         }
     }
+
+    /// The names on the way, links followed: of directories, of what is missing, and of what is at the end.
+    pub(crate) fn names(&self) -> Vec<&[u8]> {
+        let there = self.directories.iter().map(|(name, _)| *name);
+        let last = self.last.iter().map(|(name, _)| *name);
+        let missing = self.missing.iter().copied();
+        there.chain(missing).chain(last).collect()
+    }
 }
 
 impl Tree {

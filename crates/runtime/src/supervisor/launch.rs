@@ -14,7 +14,10 @@ use msb_runtime::chain::chain;
 use msb_runtime::control::Launch;
 use msb_runtime::rundir::{LockedRunDir, RunDirError};
 use msb_types::SandboxConfig;
-use msb_vmapi::{ConsoleTarget, DiskConfig, ErrorKind, MemorySize, Source, VmConfig, VsockConfig};
+use msb_vmapi::{
+    ConsoleTarget, DiskConfig, DiskContent, DiskExtent, ErrorKind, MemorySize, Source, VmConfig,
+    VsockConfig,
+};
 use rustix::fs::OFlags;
 use tokio::net::unix::pipe;
 
@@ -54,15 +57,22 @@ impl Machine {
         config.cpus = u32::from(sandbox.resources.cpus);
         config.memory = MemorySize::from_mib(sandbox.resources.memory_mib);
         for disk in disks {
-            config.disk.push(match disk.content {
-                Content::Own(file) => DiskConfig {
-                    id: Some(disk.id.to_owned()),
-                    ..DiskConfig::whole(add(file.into()), false)
-                },
-                Content::Shared(file) => DiskConfig {
-                    id: Some(disk.id.to_owned()),
-                    ..DiskConfig::whole(add(file.into()), true)
-                },
+            let (content, read_only) = match disk.content {
+                Content::Own(file) => (DiskContent::Whole(add(file.into())), false),
+                Content::Shared(file) => (DiskContent::Whole(add(file.into())), true),
+                Content::Parts(parts) => {
+                    let extents = parts.into_iter().map(|part| DiskExtent {
+                        path: add(part.file.into()),
+                        offset: 0,
+                        length: part.len,
+                    });
+                    (DiskContent::Extents(extents.collect()), true)
+                }
+            };
+            config.disk.push(DiskConfig {
+                content,
+                read_only,
+                id: Some(disk.id.to_owned()),
             });
         }
 

@@ -60,6 +60,8 @@ pub(crate) async fn run(stream: UnixStream) -> anyhow::Result<ExitCode> {
     };
     match Run::start(launch, begun).await {
         Ok(run) => {
+            // If the creator is gone, the run finds that out.
+            let _ = writer.send(&Notice::Prepared).await;
             run.until_ended(reader, writer).await;
             Ok(ExitCode::SUCCESS)
         }
@@ -137,8 +139,13 @@ fn begin(launch: &Launch) -> Result<Begun, LaunchError> {
             let owned = registry.own(lock, name.to_owned());
             let (config, new) = match &launch.what {
                 LaunchKind::Create(config) => {
-                    let fill = |dir: &Path| root::prepare(launch, config, dir);
-                    let created = owned.create_with(config, &run, fill);
+                    // Its image may not go before the sandbox exists, which names it.
+                    let mut held = None;
+                    let created = owned.create_with(config, &run, |dir: &Path| {
+                        held = root::prepare(launch, config, dir)?;
+                        Ok(())
+                    });
+                    drop(held);
                     (created.map(|()| (**config).clone()), true)
                 }
                 LaunchKind::Start(_) => (owned.start(&run), false),

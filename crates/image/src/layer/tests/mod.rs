@@ -100,6 +100,8 @@ fn every_kind_of_entry_is_unpacked() {
         ]
     );
     assert_eq!(file_at(&layer, &data, "dir/file"), b"hello");
+    assert_eq!(put_at(&layer, "dir/file").attributes.mode, 0o644);
+    assert_eq!(put_at(&layer, "soft").attributes.mode, 0o777);
     assert_eq!(data.len(), 8192);
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use msb_runtime::boot::BootErrorKind;
 use msb_runtime::clock::monotonic_ns;
 use msb_runtime::control::{Launch, LaunchKind, Refusal, Request};
 use msb_runtime::conversation::{Conversation, ConversationError};
@@ -78,7 +79,8 @@ impl LocalBackend {
         .await;
         settle(&dir).await;
 
-        let link = Link::launch(&runtime, launch, dir, log.map(LogLevel::as_str)).await?;
+        let link = Link::launch(&runtime, launch, dir, log.map(LogLevel::as_str)).await;
+        let link = link.map_err(|error| about_image(error, &config))?;
         self.launched(config, link)
     }
 
@@ -362,6 +364,20 @@ impl SandboxBackend for LocalBackend {
     }
 }
 
+/// What stopped a boot because of the sandbox's image, in the type that there is for it.
+fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> MicrosandboxError {
+    match error {
+        MicrosandboxError::BootStart { err, name } => match (err.kind, &config.image) {
+            (BootErrorKind::ImageMissing, RootfsSource::Oci { reference, .. }) => {
+                MicrosandboxError::ImageNotFound(reference.clone())
+            }
+            (BootErrorKind::Patch, _) => MicrosandboxError::PatchFailed(err.message),
+            _ => MicrosandboxError::BootStart { err, name },
+        },
+        other => other,
+    }
+}
+
 /// The template of the writable layer, if one is to be made. Whether a disk image needs one shows when it is
 /// looked at.
 fn template(what: &LaunchKind, home: &Path) -> MicrosandboxResult<Option<PathBuf>> {
@@ -416,5 +432,39 @@ fn info(record: SandboxRecord) -> SandboxInfo {
         created_at: Some(record.created_at),
         updated_at: Some(record.updated_at),
         end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use msb_runtime::boot::{BootError, BootStage};
+
+    use super::*;
+
+    #[test]
+    fn what_an_image_stops_has_a_type_of_its_own() {
+        let config = SandboxConfig {
+            image: RootfsSource::Oci {
+                reference: "app:1".to_owned(),
+                upper_size_mib: None,
+            },
+            ..SandboxConfig::default()
+        };
+        let about = |kind, config: &SandboxConfig| {
+            let err = BootError::new(BootStage::Supervisor, kind, "why");
+            let name = "web".to_owned();
+            about_image(MicrosandboxError::BootStart { name, err }, config)
+        };
+        let missing = about(BootErrorKind::ImageMissing, &config);
+        assert!(matches!(missing, MicrosandboxError::ImageNotFound(name) if name == "app:1"));
+        let patch = about(BootErrorKind::Patch, &config);
+        assert!(matches!(patch, MicrosandboxError::PatchFailed(why) if why == "why"));
+        let other = about(BootErrorKind::Image, &config);
+        assert!(matches!(other, MicrosandboxError::BootStart { .. }));
+        let gone = about_image(
+            MicrosandboxError::SandboxNotFound("web".to_owned()),
+            &config,
+        );
+        assert!(matches!(gone, MicrosandboxError::SandboxNotFound(_)));
     }
 }

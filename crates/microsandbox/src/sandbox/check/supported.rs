@@ -22,12 +22,6 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
              sandbox runs",
         ));
     }
-    if !config.patches.is_empty() {
-        return Err(unsupported(
-            "changing the root file system by patches",
-            "write the files once the sandbox runs",
-        ));
-    }
     network(&config.network)?;
     if config.startup_command_requested || config.initial_command.is_some() {
         return Err(unsupported(

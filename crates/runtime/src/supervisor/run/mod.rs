@@ -364,7 +364,7 @@ impl Run {
             .ok()
             .and_then(|disk| self.disks.get(disk).copied())
             .unwrap_or("unknown");
-        let said = format!("the host cannot serve the disk {name:?}: {error}");
+        let said = format!("the host could not serve the disk {name:?}: {error}");
         self.logger.say(&format!("--- {said} ---"));
         self.disk_trouble.get_or_insert(said);
     }
@@ -565,7 +565,7 @@ impl Parts {
         let host =
             |what: &str, error: &std::io::Error| host_error(BootStage::Supervisor, what, error);
         let lock = &begun.owned.lock;
-        let root = Root::open(&begun.config, begun.owned.dir())?;
+        let root = Root::open(&launch.home, &begun.config, begun.owned.dir())?;
         let disks = root.disks.iter().map(|disk| disk.id).collect();
         let boot_messages = settings::messages(&begun.config, root.guest)?;
         let machine = Machine::open(launch, &begun.config, lock, root.disks)?;
