@@ -13,6 +13,7 @@ use msb_runtime::conversation::{Conversation, ConversationError};
 use msb_runtime::end::EndReason;
 use msb_runtime::metrics::MetricsReader;
 use msb_runtime::registry::{self, RemoveError};
+use msb_runtime::snapshots::Snapshots;
 use msb_runtime::{logs, rundir, sandbox_dir};
 use msb_store::{LabelFilter, SandboxRecord};
 use msb_types::{LogLevel, RootfsSource, SandboxStatus};
@@ -59,6 +60,7 @@ impl LocalBackend {
         let log = config.runtime.log_level;
         let launch = Launch {
             upper_template: template(&what, &home)?,
+            snapshot_upper: config.snapshot_upper_source.clone(),
             what,
             home: home.clone(),
             detached,
@@ -75,6 +77,7 @@ impl LocalBackend {
         let _ = tokio::task::spawn_blocking(move || {
             rundir::sweep(&swept);
             sandbox_dir::sweep(&swept);
+            Snapshots::of(&swept).sweep();
         })
         .await;
         settle(&dir).await;
@@ -369,7 +372,10 @@ fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> Microsandbox
     match error {
         MicrosandboxError::BootStart { err, name } => match (err.kind, &config.image) {
             (BootErrorKind::ImageMissing, RootfsSource::Oci { reference, .. }) => {
-                MicrosandboxError::ImageNotFound(reference.clone())
+                match config.snapshot_upper_source {
+                    Some(_) => MicrosandboxError::SnapshotImageMissing(reference.clone()),
+                    None => MicrosandboxError::ImageNotFound(reference.clone()),
+                }
             }
             (BootErrorKind::Patch, _) => MicrosandboxError::PatchFailed(err.message),
             _ => MicrosandboxError::BootStart { err, name },
@@ -383,7 +389,10 @@ fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> Microsandbox
 fn template(what: &LaunchKind, home: &Path) -> MicrosandboxResult<Option<PathBuf>> {
     let found = home::find(Component::UpperTemplate, home);
     match what {
-        LaunchKind::Create(config) if matches!(config.image, RootfsSource::Oci { .. }) => {
+        LaunchKind::Create(config)
+            if matches!(config.image, RootfsSource::Oci { .. })
+                && config.snapshot_upper_source.is_none() =>
+        {
             found.map(Some)
         }
         _ => Ok(found.ok()),
