@@ -16,6 +16,7 @@ use crate::attach::TerminalError;
 use crate::fs::FsError;
 pub use crate::network::BuildError;
 
+pub use msb_image::registry::{CredentialSource, PullError, RegistryError};
 pub use msb_protocol::ExecFailureKind as ExecFailedKind;
 pub use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 pub use msb_runtime::control::{HomeError, HomeErrorKind};

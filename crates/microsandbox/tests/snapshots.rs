@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
-use microsandbox::sandbox::{RootfsSource, SandboxStatus};
+use microsandbox::sandbox::{PullPolicy, RootfsSource, SandboxStatus};
 use microsandbox::{
     Backend, EndReason, ExportOpts, LocalBackend, MicrosandboxError, Sandbox, SandboxBuilder,
     SandboxConfig, Snapshot, SnapshotDestination, SnapshotFormat, UpperVerifyStatus,
@@ -361,9 +361,10 @@ async fn what_begins_from_one_is_pinned_to_its_image() {
         let mixed = SandboxBuilder::new("child")
             .image("python:3.12")
             .snapshot_resolved(other, &upper);
-        let config = mixed.build().await.unwrap();
-        let created = home.backend.sandboxes().create(config, true).await;
-        refused!(created.map(drop), E::InvalidConfig(_));
+        refused!(mixed.create_detached().await.map(drop), E::InvalidConfig(_));
+        // Its image is not here, and may not be pulled.
+        let alone = begun().pull_policy(PullPolicy::Never).create().await;
+        refused!(alone.map(drop), E::SnapshotImageMissing(_));
     })
     .await;
 }

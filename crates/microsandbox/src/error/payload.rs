@@ -1,5 +1,7 @@
 //! What some errors carry that no other crate of ours has a type for.
 
+use msb_image::registry::PullError;
+
 /// A request over HTTP that came to nothing: no answer, or one that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -26,7 +28,7 @@ impl std::fmt::Display for Errno {
 impl std::error::Error for Errno {}
 
 /// An image that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
     /// A text that refers to no image.
@@ -34,5 +36,14 @@ pub enum ImageError {
     InvalidReference {
         /// The text.
         reference: String,
+    },
+    /// It could not be brought to this host.
+    #[error("{reference} could not be pulled")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<PullError>,
     },
 }

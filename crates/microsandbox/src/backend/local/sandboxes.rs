@@ -23,13 +23,14 @@ use super::control::{self, Answer};
 use super::link::{Link, settle};
 use crate::backend::info::RunEnd;
 use crate::backend::{
-    Launched, SandboxBackend, SandboxHandleLocalState, SandboxInfo, SandboxRequest,
+    Launched, Prepared, SandboxBackend, SandboxHandleLocalState, SandboxInfo, SandboxRequest,
 };
 use crate::error::{Component, MicrosandboxError, MicrosandboxResult};
 use crate::home;
 use crate::logs::{LogOptions, LogSnapshot, LogStream, LogStreamOptions};
 use crate::sandbox::{
-    SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics, SandboxStopResult, supported,
+    PullReporter, SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics,
+    SandboxStopResult, supported,
 };
 
 /// How long a sandbox may take to come up. Generous: a host without hardware
@@ -113,17 +114,21 @@ impl LocalBackend {
 }
 
 impl SandboxBackend for LocalBackend {
+    fn prepare(
+        &self,
+        config: SandboxConfig,
+        reporter: PullReporter,
+    ) -> BoxFuture<'_, MicrosandboxResult<Prepared>> {
+        self.prepared(config, reporter).boxed()
+    }
+
     fn create(
         &self,
-        mut config: SandboxConfig,
+        config: SandboxConfig,
         detached: bool,
     ) -> BoxFuture<'_, MicrosandboxResult<Launched>> {
-        async move {
-            self.note_parent(&mut config).await?;
-            let what = LaunchKind::Create(Box::new(config.clone()));
-            self.launch(what, config, detached).await
-        }
-        .boxed()
+        let what = LaunchKind::Create(Box::new(config.clone()));
+        self.launch(what, config, detached).boxed()
     }
 
     fn start<'a>(
