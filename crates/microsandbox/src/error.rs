@@ -16,6 +16,7 @@ use crate::attach::TerminalError;
 use crate::fs::FsError;
 pub use crate::network::BuildError;
 
+pub use msb_image::registry::{CredentialSource, PullError, RegistryError};
 pub use msb_protocol::ExecFailureKind as ExecFailedKind;
 pub use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 pub use msb_runtime::control::{HomeError, HomeErrorKind};
@@ -165,6 +166,17 @@ pub enum MicrosandboxError {
     /// A sandbox that runs cannot be made a snapshot of.
     #[error("sandbox {0:?} is running; stop it, then make a snapshot of it")]
     SnapshotSandboxRunning(String),
+    /// Another snapshot comes from it.
+    #[error(
+        "the snapshot {snapshot:?} is the parent of the one at {}; remove that first, or use force",
+        child.display()
+    )]
+    SnapshotInUse {
+        /// The snapshot.
+        snapshot: String,
+        /// One that comes from it.
+        child: PathBuf,
+    },
     /// The image that the snapshot builds on is not there.
     #[error("the image {0:?} that the snapshot builds on is not on this host")]
     SnapshotImageMissing(String),

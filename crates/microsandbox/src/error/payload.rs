@@ -1,6 +1,7 @@
 //! What some errors carry that no other crate of ours has a type for.
 
 use msb_image::archive::ArchiveError;
+use msb_image::registry::PullError;
 use msb_image::store::StoreError;
 
 /// A request over HTTP that came to nothing: no answer, or one that could not be read.
@@ -51,5 +52,14 @@ pub enum ImageError {
     Mismatch {
         /// The reference.
         reference: String,
+    },
+    /// It could not be brought to this host.
+    #[error("{reference} could not be pulled")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<PullError>,
     },
 }

@@ -22,7 +22,7 @@ mod tests;
 pub use error::{RemoveSnapshotError, TakeError};
 pub use msb_image::snapshot::{GoOn, SnapshotDir, SnapshotError};
 pub use take::{Take, Target};
-pub use transfer::{Export, Images};
+pub use transfer::Export;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
