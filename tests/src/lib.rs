@@ -14,6 +14,7 @@ pub mod agent;
 pub mod bulk;
 pub mod holdings;
 pub mod host;
+pub mod image;
 pub mod memory;
 pub mod screen;
 pub mod sessions;
