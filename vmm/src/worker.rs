@@ -107,6 +107,7 @@ impl Loop {
                         }
                         Message::End(_) => return Ok(()),
                         Message::Booted(_)
+                        | Message::DiskFailed { .. }
                         | Message::OutOfGuest(_)
                         | Message::Connection { .. } => {}
                     }

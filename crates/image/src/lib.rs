@@ -25,6 +25,7 @@ pub mod reference;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod shown;
+pub mod snapshot;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,6 @@
 //! Images for tests: small ones, made of text.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
 
@@ -103,6 +104,29 @@ impl Image {
         }
         claim.commit_image(reference, &self.manifest, &self.config, &Limits::default())
     }
+}
+
+/// An archive with an OCI layout of these images.
+pub(crate) fn tar_of_images(images: &[(&Image, &Reference)]) -> Vec<u8> {
+    let mut files = BTreeMap::new();
+    let mut entries = Vec::new();
+    for (image, name) in images {
+        let layers = image.layers.iter().map(|layer| &layer.blob);
+        for bytes in layers.chain([&image.manifest, &image.config]) {
+            files.insert(format!("blobs/sha256/{}", Digest::of(bytes).hex()), bytes);
+        }
+        let mut entry = descriptor(media::OCI_MANIFEST, &image.manifest);
+        entry["annotations"] = json!({"io.containerd.image.name": name.to_string()});
+        entries.push(entry);
+    }
+    let index = json!({"schemaVersion": 2, "manifests": entries});
+    let index = index.to_string().into_bytes();
+    files.insert("index.json".to_owned(), &index);
+    let files: Vec<_> = files
+        .iter()
+        .map(|(name, bytes)| (name.as_str(), bytes.as_slice()))
+        .collect();
+    tar(&files)
 }
 
 pub(crate) fn put(claim: &Claim, bytes: &[u8]) -> Result<(), StoreError> {

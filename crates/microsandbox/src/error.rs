@@ -221,6 +221,8 @@ pub enum Component {
     Kernel,
     /// The initramfs with the guest's agent.
     Initramfs,
+    /// The template that writable layers are made from.
+    UpperTemplate,
 }
 
 impl Component {
@@ -231,6 +233,7 @@ impl Component {
             Self::Vmm => "MSB_VMM_PATH",
             Self::Kernel => "MSB_KERNEL_PATH",
             Self::Initramfs => "MSB_INITRAMFS_PATH",
+            Self::UpperTemplate => "MSB_UPPER_TEMPLATE_PATH",
         }
     }
 }
@@ -242,6 +245,7 @@ impl std::fmt::Display for Component {
             Self::Vmm => "the virtual machine monitor (msb-vmm)",
             Self::Kernel => "the guest kernel (vmlinux)",
             Self::Initramfs => "the guest's initramfs (initramfs.cpio)",
+            Self::UpperTemplate => "the template of writable layers (upper.ext4)",
         })
     }
 }

@@ -158,6 +158,9 @@ pub struct Launch {
     pub kernel: PathBuf,
     /// The initramfs with the agent in it.
     pub initramfs: PathBuf,
+    /// The template of writable layers, where one is installed. Only a creation needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_template: Option<PathBuf>,
     /// When the sandbox was asked for (`CLOCK_MONOTONIC`, ns).
     pub requested_ns: u64,
     /// How long the boot may take, in milliseconds.

@@ -48,7 +48,7 @@ fn full() -> SandboxConfig {
             env: Vec::new(),
         }),
         pull_policy: PullPolicy::Never,
-        manifest_digest: Some("sha256:1".to_owned()),
+        manifest_digest: Some(format!("sha256:{}", "0".repeat(64))),
         security_profile: SecurityProfile::Restricted,
         ..plain()
     };
@@ -125,6 +125,38 @@ fn everything_survives_being_stored() {
     assert_eq!(
         serde_json::from_str::<SandboxConfig>(&json).unwrap(),
         full()
+    );
+}
+
+#[test]
+fn what_an_image_was_found_to_be_is_stored() {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let config = SandboxConfig {
+        manifest_digest: Some(digest.clone()),
+        ..plain()
+    };
+    let mut stored = before();
+    stored["manifest_digest"] = json!(digest);
+    assert_eq!(serde_json::to_value(&config).unwrap(), stored);
+    assert_eq!(
+        serde_json::from_value::<SandboxConfig>(stored).unwrap(),
+        config
+    );
+}
+
+#[test]
+fn where_it_began_is_stored() {
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    let config = SandboxConfig {
+        parent_snapshot: Some(digest.clone()),
+        ..plain()
+    };
+    let mut stored = before();
+    stored["parent_snapshot"] = json!(digest);
+    assert_eq!(serde_json::to_value(&config).unwrap(), stored);
+    assert_eq!(
+        serde_json::from_value::<SandboxConfig>(stored).unwrap(),
+        config
     );
 }
 

@@ -12,14 +12,16 @@
 mod config;
 mod control;
 mod counters;
+mod disk;
 mod exit;
 mod size;
 
-pub use config::{ConsoleTarget, DiskConfig, Source, VmConfig, VsockConfig};
+pub use config::{ConsoleTarget, Source, VmConfig, VsockConfig};
 pub use control::{
     CrashCause, ErrorKind, Event, FromVmm, MAX_DATAGRAM, MAX_DESCRIPTORS, Outcome, Reply, Request,
     ToVmm, VmError, VmState,
 };
 pub use counters::{Counters, DiskCounters};
+pub use disk::{DiskConfig, DiskContent, DiskExtent};
 pub use exit::ExitCode;
 pub use size::{MemorySize, ParseSizeError};

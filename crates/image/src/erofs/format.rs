@@ -3,6 +3,8 @@
 //! Nothing here decides anything: fields to bytes, and bytes to fields. Whether a field makes sense is
 //! for the [reader](super::Reader) to say.
 
+use crate::node::Device;
+
 /// `EROFS_SUPER_MAGIC_V1`.
 pub(super) const MAGIC: u32 = 0xE0F5_E1E2;
 /// Where the superblock is, whatever the size of blocks.
@@ -47,9 +49,6 @@ pub(super) const DIRENT: usize = 12;
 pub(super) const XATTR_HEADER: usize = 12;
 /// Size of an extended attribute without name and value. They begin at multiples of it.
 pub(super) const XATTR_ENTRY: usize = 4;
-
-/// The longest symbolic link (`PATH_MAX`, less its zero), in bytes.
-pub(super) const MAX_TARGET: usize = 4095;
 
 /// `S_IFMT`.
 const TYPE_MASK: u16 = 0o170_000;
@@ -270,15 +269,15 @@ impl Dirent {
 }
 
 /// A device's numbers as one (`new_encode_dev`). None where they do not fit.
-pub(super) fn encode_device(device: crate::node::Device) -> Option<u32> {
-    let crate::node::Device { major, minor } = device;
-    let fits = major < 1 << 12 && minor < 1 << 20;
-    fits.then_some((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
+pub(super) fn encode_device(device: Device) -> Option<u32> {
+    let Device { major, minor } = device;
+    let raw = || (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
+    device.is_valid().then(raw)
 }
 
 /// The other way (`new_decode_dev`).
-pub(super) fn decode_device(raw: u32) -> crate::node::Device {
-    crate::node::Device {
+pub(super) fn decode_device(raw: u32) -> Device {
+    Device {
         major: (raw >> 8) & 0xfff,
         minor: (raw & 0xff) | ((raw >> 12) & 0xfff00),
     }
@@ -308,7 +307,6 @@ fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::Device;
 
     #[test]
     fn a_superblock_reads_as_it_is_written() {

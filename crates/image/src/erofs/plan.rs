@@ -19,12 +19,12 @@ use super::attached::Shared;
 use super::content::{self, Mapping};
 use super::directory::{self, Entry, Length};
 use super::disk::{Disk, layout};
-use super::format::{EXTENDED, MAX_TARGET, SLOT, SUPER_AT, SUPER_BYTES, encode_device};
+use super::format::{EXTENDED, SLOT, SUPER_AT, SUPER_BYTES, encode_device};
 use super::place::Places;
 use super::xattr::Kept;
 use super::{FileType, Options, WriteError};
 use crate::limits::BLOCK;
-use crate::node::{Attributes, Kind};
+use crate::node::{Attributes, Kind, MAX_TARGET};
 use crate::tree::{FileContent, Inode, InodeId, Tree};
 
 /// A disk, planned. [`Plan::write`] writes it.

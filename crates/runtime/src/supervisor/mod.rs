@@ -13,12 +13,14 @@ mod launch;
 mod logger;
 mod monitor;
 mod recorder;
+mod root;
 mod run;
 mod sampler;
 mod settings;
 mod ticker;
 mod vmm;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -134,10 +136,11 @@ fn begin(launch: &Launch) -> Result<Begun, LaunchError> {
         Ok(registry) => {
             let owned = registry.own(lock, name.to_owned());
             let (config, new) = match &launch.what {
-                LaunchKind::Create(config) => (
-                    owned.create(config, &run).map(|()| (**config).clone()),
-                    true,
-                ),
+                LaunchKind::Create(config) => {
+                    let fill = |dir: &Path| root::prepare(launch, config, dir);
+                    let created = owned.create_with(config, &run, fill);
+                    (created.map(|()| (**config).clone()), true)
+                }
                 LaunchKind::Start(_) => (owned.start(&run), false),
             };
             match config {

@@ -3,10 +3,10 @@
 use super::super::FileType;
 use super::super::format::{
     CHUNK_BITS, CHUNK_INDEXES, COMPACT, EXTENDED, LAYOUT_CHUNKS, LAYOUT_INLINE, LAYOUT_PLAIN,
-    MAX_TARGET, RawInode, SLOT, XATTR_ENTRY, XATTR_HEADER, decode_device,
+    RawInode, SLOT, XATTR_ENTRY, XATTR_HEADER, decode_device,
 };
 use super::{ReadAt, ReadError, Reader, damaged};
-use crate::node::{Attributes, Device, Kind, Node};
+use crate::node::{Attributes, Device, Kind, MAX_TARGET, Node};
 
 /// An inode, without its extended attributes and its data.
 #[derive(Clone, Copy, Debug)]

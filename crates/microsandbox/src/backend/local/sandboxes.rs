@@ -1,5 +1,6 @@
 //! What this machine does for its sandboxes.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use msb_runtime::metrics::MetricsReader;
 use msb_runtime::registry::{self, RemoveError};
 use msb_runtime::{logs, rundir, sandbox_dir};
 use msb_store::{LabelFilter, SandboxRecord};
-use msb_types::{LogLevel, SandboxStatus};
+use msb_types::{LogLevel, RootfsSource, SandboxStatus};
 
 use super::LocalBackend;
 use super::control::{self, Answer};
@@ -54,6 +55,7 @@ impl LocalBackend {
         let runtime = home::find(Component::Runtime, &home)?;
         let log = config.runtime.log_level;
         let launch = Launch {
+            upper_template: template(&what, &home)?,
             what,
             home: home.clone(),
             detached,
@@ -348,6 +350,18 @@ impl SandboxBackend for LocalBackend {
             }
         }
         .boxed()
+    }
+}
+
+/// The template of the writable layer, if one is to be made. Whether a disk image needs one shows when it is
+/// looked at.
+fn template(what: &LaunchKind, home: &Path) -> MicrosandboxResult<Option<PathBuf>> {
+    let found = home::find(Component::UpperTemplate, home);
+    match what {
+        LaunchKind::Create(config) if matches!(config.image, RootfsSource::Oci { .. }) => {
+            found.map(Some)
+        }
+        _ => Ok(found.ok()),
     }
 }
 

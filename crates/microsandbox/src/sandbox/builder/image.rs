@@ -10,6 +10,9 @@ use crate::sandbox::{ImageBuilder, IntoImage, RegistryConfigBuilder};
 impl SandboxBuilder {
     /// What its root file system is: a reference to a container image, `python:3.12`, or a path to a raw disk
     /// image, which begins with `/`, `./` or `../`.
+    ///
+    /// A disk image is written to, and one sandbox has it at a time. One with an EROFS file system, which
+    /// cannot be written to, is shared by any number of sandboxes, and what each changes is its own.
     #[must_use]
     pub fn image(mut self, image: impl IntoImage) -> Self {
         self.image = Some(image.into_image());

@@ -17,7 +17,9 @@ use std::path::Path;
 
 use msb_image::Reference;
 use msb_image::reference::MAX_REFERENCE;
-use msb_types::{EnvVar, MAX_SCRIPTS, RootfsSource, RuntimeOptions, SandboxConfig};
+use msb_types::{
+    EnvVar, MAX_SCRIPTS, MAX_UPPER_MIB, MIN_UPPER_MIB, RootfsSource, RuntimeOptions, SandboxConfig,
+};
 
 use super::validate_sandbox_name;
 use crate::error::{ImageError, MicrosandboxError, MicrosandboxResult};
@@ -99,10 +101,15 @@ fn image(image: &RootfsSource) -> MicrosandboxResult<()> {
                 .map_err(|_| ImageError::InvalidReference {
                     reference: reference.chars().take(MAX_REFERENCE).collect(),
                 })?;
-            if *upper_size_mib == Some(0) {
-                return Err(invalid("a writable layer of 0 MiB holds nothing"));
+            match upper_size_mib {
+                Some(0) => Err(invalid("a writable layer of 0 MiB holds nothing")),
+                Some(mib) if !(MIN_UPPER_MIB..=MAX_UPPER_MIB).contains(mib) => {
+                    Err(invalid(format!(
+                        "a writable layer of {mib} MiB is not possible; give {MIN_UPPER_MIB} to {MAX_UPPER_MIB}"
+                    )))
+                }
+                _ => Ok(()),
             }
-            Ok(())
         }
         RootfsSource::Bind(path) | RootfsSource::DiskImage { path, .. } => {
             match path.as_os_str().is_empty() {

@@ -54,6 +54,13 @@ fn images() {
     refused(|builder| builder.image(std::path::PathBuf::new()), "empty");
     let sized = |builder: SandboxBuilder| builder.image("a").oci_upper_size(0);
     refused(sized, "holds nothing");
+    for mib in [31, (16 << 20) + 1, u32::MAX] {
+        let sized = |builder: SandboxBuilder| builder.image("a").oci_upper_size(mib);
+        refused(sized, "give 32 to 16777216");
+    }
+    for mib in [32, 16 << 20] {
+        built(|builder| builder.image("a").oci_upper_size(mib)).unwrap();
+    }
     for reference in ["", "a b", "a\n"] {
         let refused = built(|builder| builder.image(reference));
         assert!(matches!(refused, Err(MicrosandboxError::Image(_))));

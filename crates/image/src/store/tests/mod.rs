@@ -1,14 +1,17 @@
 //! Images in the store: there, shared, in use, damaged, mended, and gone.
 
+mod full;
+mod killed;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::*;
-use crate::Digest;
 use crate::limits::{BLOCK, Limits};
 use crate::testing::{Image, image, put, reference, tar};
+use crate::{Digest, Reference};
 
 type NoError = Result<Vec<Digest>, InUseError>;
 
