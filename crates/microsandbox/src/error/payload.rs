@@ -39,6 +39,15 @@ pub enum ImageError {
         /// The text.
         reference: String,
     },
+    /// It could not be brought to this host.
+    #[error("{reference} could not be pulled")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<PullError>,
+    },
     /// The images of this home cannot be read, or not be changed as asked.
     #[error("the images of this home cannot be used as asked")]
     Store(#[source] Box<StoreError>),
@@ -52,14 +61,5 @@ pub enum ImageError {
     Mismatch {
         /// The reference.
         reference: String,
-    },
-    /// It could not be brought to this host.
-    #[error("{reference} could not be pulled")]
-    Pull {
-        /// The image.
-        reference: String,
-        /// Why not.
-        #[source]
-        source: Box<PullError>,
     },
 }
