@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod archives;
 mod boot;
 mod boot_duties;
 mod debian;

@@ -34,6 +34,7 @@ mod error;
 pub mod exec;
 pub mod fs;
 mod home;
+pub mod image;
 pub mod logs;
 pub mod network;
 pub mod sandbox;
@@ -61,6 +62,9 @@ pub use exec::{
 };
 pub use fs::{FsError, FsErrorKind, FsSide};
 pub use home::set_libkrunfw_path;
+pub use image::{
+    Image, ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport,
+};
 pub use msb_protocol as protocol;
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES, RegistryAuth};
 pub use network::NetworkPolicy;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::{Stream, StreamExt};
+use microsandbox::image::{CachedImageMetadata, ImageArchiveFormat, ImageLoadOptions};
 use microsandbox::logs::{self, LogCursor, LogEntry, LogOptions, LogSource, LogStream};
 use microsandbox::logs::{LogCursorParseError, LogSnapshot, LogStreamOptions, LogStreamStart};
 use microsandbox::network::{InterfaceOverrides, NetworkConfig, PublishedPort, SecretEntry};
@@ -26,7 +27,8 @@ use microsandbox::size::{Mebibytes, SizeExt};
 use microsandbox::snapshot::{ImageRef, Manifest, UpperIntegrity, UpperLayer};
 use microsandbox::{
     AgentClientError, Backend, BackendKind, BootError, BuildError, Errno, ExecFailed, ExecHandle,
-    ExecOptionsBuilder, ExecOutput, ExitStatus, ExportOpts, HttpError, ImageError, LocalBackend,
+    ExecOptionsBuilder, ExecOutput, ExitStatus, ExportOpts, HttpError, Image, ImageConfigDetail,
+    ImageDetail, ImageError, ImageHandle, ImageLayerDetail, ImagePruneReport, LocalBackend,
     LogLevel, MicrosandboxError, MicrosandboxResult as R, NetworkPolicy, RegistryAuth,
     RlimitResource, Sandbox, SandboxBuilder, SandboxConfig, Snapshot, SnapshotBuilder,
     SnapshotConfig, SnapshotDestination, SnapshotFormat, SnapshotHandle, SnapshotVerifyReport,
@@ -470,6 +472,48 @@ fn config(config: SandboxConfig) {
     );
 }
 
+async fn images(local: &LocalBackend, metadata: CachedImageMetadata) -> R<()> {
+    let _: i32 = Image::persist(local, "python", metadata).await?;
+    let handle: ImageHandle = Image::get(local, "python").await?;
+    let _: &str = handle.reference();
+    let _: Option<i64> = handle.size_bytes();
+    let _: [Option<&str>; 3] = [handle.manifest_digest(), handle.architecture(), handle.os()];
+    let _: usize = handle.layer_count();
+    let _: [Option<DateTime<Utc>>; 2] = [handle.last_used_at(), handle.created_at()];
+    let _: Vec<ImageHandle> = Image::list(local).await?;
+    let detail: ImageDetail = Image::inspect(local, "python").await?;
+    let _: ImageHandle = detail.handle;
+    let config: Option<ImageConfigDetail> = detail.config;
+    if let Some(config) = config {
+        let _: (String, Vec<String>) = (config.digest, config.env);
+        let _: [Option<Vec<String>>; 2] = [config.cmd, config.entrypoint];
+        let _: [Option<String>; 3] = [config.working_dir, config.user, config.stop_signal];
+        let _: Option<serde_json::Value> = config.labels;
+    }
+    let layers: Vec<ImageLayerDetail> = detail.layers;
+    for layer in layers {
+        let _: (String, String, Option<String>) =
+            (layer.diff_id, layer.blob_digest, layer.media_type);
+        let _: [Option<i64>; 2] = [layer.compressed_size_bytes, layer.erofs_size_bytes];
+        let _: i32 = layer.position;
+    }
+    let () = Image::remove(local, "python", false).await?;
+    let _: u32 = Image::gc_layers(local).await?;
+    let _: u32 = Image::gc(local).await?;
+    let report: ImagePruneReport = Image::prune(local).await?;
+    let _: [u32; 5] = [
+        report.image_refs_removed,
+        report.manifests_removed,
+        report.layers_removed,
+        report.fsmeta_removed,
+        report.vmdk_removed,
+    ];
+    let _: Option<u64> = report.bytes_reclaimed;
+    let options = ImageLoadOptions::new().tag("app:1");
+    let _: Vec<ImageHandle> = Image::load(local, "app.tar", options).await?;
+    Image::save(local, ["app:1"], "app.tar", ImageArchiveFormat::Docker).await
+}
+
 async fn logs_and_metrics(local: &LocalBackend) -> R<()> {
     let options = LogOptions {
         tail: Some(1),
@@ -595,4 +639,14 @@ fn what_is_given_can_be_sent() {
     sent::<(SnapshotBuilder, SnapshotConfig, SnapshotHandle)>();
     spawned(Sandbox::builder("web").create());
     spawned(Sandbox::start("web"));
+    sent::<(ImageHandle, ImageDetail, ImagePruneReport)>();
+    let local = LocalBackend::lazy();
+    spawned(Image::prune(&local));
+    spawned(Image::load(&local, "app.tar", ImageLoadOptions::new()));
+    spawned(Image::save(
+        &local,
+        ["app:1"],
+        "app.tar",
+        ImageArchiveFormat::Oci,
+    ));
 }

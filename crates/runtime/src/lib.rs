@@ -13,6 +13,7 @@ pub mod clock;
 pub mod control;
 pub mod conversation;
 pub mod end;
+pub mod images;
 pub mod lines;
 pub mod logs;
 pub mod metrics;

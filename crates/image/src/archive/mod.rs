@@ -21,7 +21,7 @@ mod sink;
 mod staged;
 
 pub use error::ArchiveError;
-pub use save::{Format, save, save_dir};
+pub use save::{Format, save, save_dir, save_file};
 
 use std::fs::{self, File};
 use std::io::Read;

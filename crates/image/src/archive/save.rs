@@ -1,9 +1,12 @@
 //! Writing images to an archive, with every blob as it came.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::Write;
+use std::fs::{File, Permissions};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::Serialize;
 
 use super::sink::{Directory, Sink, Tar};
@@ -49,13 +52,71 @@ pub fn save<W: Write>(
     tar.finish()
 }
 
-/// Writes images to a directory that is empty, as an OCI layout.
+/// Writes images to a file, a tar, which is there when all of it is and then replaces what was there.
 ///
 /// # Errors
 ///
 /// As [`save`].
-pub fn save_dir(claim: &Claim, references: &[Reference], dir: &Path) -> Result<(), ArchiveError> {
-    write(claim, references, Format::Oci, &mut Directory::new(dir))
+pub fn save_file(
+    claim: &Claim,
+    references: &[Reference],
+    format: Format,
+    path: &Path,
+) -> Result<(), ArchiveError> {
+    let io = |source| ArchiveError::io(path, source);
+    let parent = parent(path);
+    let file = tempfile::Builder::new()
+        .prefix(PASSING)
+        // What the user's mask leaves of it.
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .map_err(io)?;
+    let out = save(claim, references, format, BufWriter::new(file), path)?;
+    let file = out.into_inner().map_err(|error| io(error.into_error()))?;
+    file.as_file().sync_all().map_err(io)?;
+    file.persist(path).map_err(|error| io(error.error))?;
+    sync(parent)
+}
+
+/// Writes images to a new directory, as an OCI layout. The directory is there when all of it is.
+///
+/// # Errors
+///
+/// As [`save`]; and when there is something already.
+pub fn save_dir(claim: &Claim, references: &[Reference], path: &Path) -> Result<(), ArchiveError> {
+    let io = |source| ArchiveError::io(path, source);
+    let parent = parent(path);
+    let dir = tempfile::Builder::new()
+        .prefix(PASSING)
+        .permissions(Permissions::from_mode(0o777))
+        .tempdir_in(parent)
+        .map_err(io)?;
+    write(
+        claim,
+        references,
+        Format::Oci,
+        &mut Directory::new(dir.path()),
+    )?;
+    // Unlike a plain rename, it does not replace a directory that is empty.
+    renameat_with(CWD, dir.path(), CWD, path, RenameFlags::NOREPLACE)
+        .map_err(|error| io(error.into()))?;
+    let _ = dir.keep();
+    sync(parent)
+}
+
+/// What is being written is called so, with random letters behind.
+const PASSING: &str = ".msb-image-";
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn sync(dir: &Path) -> Result<(), ArchiveError> {
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(|source| ArchiveError::io(dir, source))
 }
 
 fn write(

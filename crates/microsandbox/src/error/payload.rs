@@ -1,6 +1,8 @@
 //! What some errors carry that no other crate of ours has a type for.
 
+use msb_image::archive::ArchiveError;
 use msb_image::registry::PullError;
+use msb_image::store::StoreError;
 
 /// A request over HTTP that came to nothing: no answer, or one that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,5 +47,19 @@ pub enum ImageError {
         /// Why not.
         #[source]
         source: Box<PullError>,
+    },
+    /// The images of this home cannot be read, or not be changed as asked.
+    #[error("the images of this home cannot be used as asked")]
+    Store(#[source] Box<StoreError>),
+    /// An archive is not as it must be, or cannot be written.
+    #[error("the archive of images cannot be used")]
+    Archive(#[source] Box<ArchiveError>),
+    /// The image is another than was said.
+    #[error(
+        "the image that {reference} is to mean is not as described; take its description from the image"
+    )]
+    Mismatch {
+        /// The reference.
+        reference: String,
     },
 }

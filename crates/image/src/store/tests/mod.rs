@@ -534,6 +534,24 @@ fn a_damaged_image_or_reference_can_be_removed() {
 }
 
 #[test]
+fn an_image_can_be_removed_while_another_is_damaged() {
+    let (_home, store) = store();
+    let (app, other) = (app(), other());
+    let names = [reference("app"), reference("other")];
+    let claim = store.claim().unwrap();
+    app.import(&claim, Some(&names[0])).unwrap();
+    other.import(&claim, Some(&names[1])).unwrap();
+    drop(claim);
+    fs::write(store.layout.image_record(&other.digest()), b"{").unwrap();
+    // What the other needs is not known, so nothing of this one goes yet.
+    let removed = store.remove(&names[0], false, &nobody).unwrap();
+    assert_eq!((removed.references, removed.total()), (1, 1));
+    other.import(&store.claim().unwrap(), None).unwrap();
+    assert_eq!(store.collect(&nobody).unwrap().images, 1);
+    store.verify(&other.digest()).unwrap();
+}
+
+#[test]
 fn a_reference_means_one_image_and_moves() {
     let (_home, store) = store();
     let (app, other) = (app(), other());
