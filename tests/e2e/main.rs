@@ -24,6 +24,7 @@ mod life_kill;
 mod life_many;
 mod life_pid;
 mod ordinary_user;
+mod pulls;
 mod refused;
 mod root;
 mod sessions;

@@ -15,6 +15,7 @@ pub mod bulk;
 pub mod erofs;
 pub mod holdings;
 pub mod host;
+pub mod image;
 pub mod memory;
 pub mod screen;
 pub mod sessions;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::{Stream, StreamExt};
+use microsandbox::config::{self, RegistryAuthEntry, RegistryCredentialStore, RegistryEntry};
 use microsandbox::image::{CachedImageMetadata, ImageArchiveFormat, ImageLoadOptions};
 use microsandbox::logs::{self, LogCursor, LogEntry, LogOptions, LogSource, LogStream};
 use microsandbox::logs::{LogCursorParseError, LogSnapshot, LogStreamOptions, LogStreamStart};
@@ -619,6 +620,27 @@ fn errors(error: MicrosandboxError) {
         } => drop::<(String, String)>((feature, available_when)),
         _ => {}
     }
+}
+
+async fn registries(path: PathBuf) -> R<()> {
+    let () = config::set_registry_keyring_auth("ghcr.io", "ann", "password")?;
+    let _: Option<RegistryAuth> = config::get_registry_keyring_auth("ghcr.io")?;
+    let () = config::delete_registry_keyring_auth("ghcr.io")?;
+    let auth = RegistryAuthEntry {
+        username: String::new(),
+        store: Some(RegistryCredentialStore::Keyring),
+        password_env: None,
+        secret_name: None,
+    };
+    let entry = RegistryEntry {
+        auth: Some(auth),
+        insecure: false,
+    };
+    let builder = LocalBackend::builder()
+        .ca_certs(Some(path))
+        .registry_hosts(HashMap::from([("ghcr.io".to_owned(), entry)]));
+    let _: LocalBackend = builder.build().await?;
+    Ok(())
 }
 
 fn process(path: PathBuf) {

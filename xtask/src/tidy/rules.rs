@@ -37,7 +37,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
             "msb-runtime",
         ],
     ),
-    ("msb-tests", &["msb-types", "microsandbox"]),
+    ("msb-tests", &["msb-types", "msb-image", "microsandbox"]),
     ("xtask", &[]),
 ];
 

@@ -5,6 +5,7 @@ use msb_image::registry::{
 };
 use msb_image::store::Store;
 use msb_image::{Digest, Reference};
+use msb_runtime::images;
 use msb_types::{PullPolicy, RootfsSource};
 
 use super::LocalBackend;
@@ -16,9 +17,9 @@ use crate::sandbox::{PullReporter, SandboxConfig, with_image};
 impl LocalBackend {
     /// The images of this home.
     pub(crate) async fn images(&self) -> MicrosandboxResult<Store> {
-        let dir = self.home()?.join("images");
-        let opened = elsewhere(move || Ok(Store::open(&dir))).await?;
-        opened.map_err(|error| pull_error("the images of this home", error.into()))
+        let home = self.home()?;
+        let opened = elsewhere(move || Ok(images::open(&home))).await?;
+        Ok(opened.map_err(|error| ImageError::Store(Box::new(error)))?)
     }
 
     pub(super) async fn prepared(
