@@ -11,6 +11,7 @@ pub mod disk;
 mod smaps;
 
 pub mod agent;
+pub mod archive;
 pub mod bulk;
 pub mod erofs;
 pub mod holdings;

@@ -1,3 +1,5 @@
+//! Overlays of memory, and what is in their two parts afterwards.
+
 use std::fs::{self, Permissions, read_to_string};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 

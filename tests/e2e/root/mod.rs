@@ -4,6 +4,7 @@
 mod disk;
 mod duties;
 mod ends;
+mod image;
 mod space;
 
 use std::fs;
