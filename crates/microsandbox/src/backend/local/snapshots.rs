@@ -17,7 +17,7 @@ use msb_types::SandboxConfig;
 
 use super::LocalBackend;
 use super::link::settle;
-use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::error::{ImageError, MicrosandboxError, MicrosandboxResult};
 use crate::snapshot::{ExportOpts, Snapshot, SnapshotConfig, SnapshotDestination};
 
 /// How often a snapshot waits for somebody who lets go of the sandbox.
@@ -277,7 +277,7 @@ pub(crate) fn refused(which: &str, error: SnapshotError) -> MicrosandboxError {
         SnapshotError::ImageMissing { image } => {
             MicrosandboxError::SnapshotImageMissing(image.to_string())
         }
-        SnapshotError::Image { .. } => MicrosandboxError::SnapshotIntegrity(chain(&error)),
+        SnapshotError::Image { source } => MicrosandboxError::Image(ImageError::Store(source)),
         SnapshotError::Io { path, source } => MicrosandboxError::Io(io::Error::new(
             source.kind(),
             format!("cannot use {}: {source}", path.display()),
