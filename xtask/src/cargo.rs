@@ -72,12 +72,12 @@ pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("the package msb-tests builds no program `{name}`"))
 }
 
-/// The binaries of the end-to-end tests, in release form.
+/// The binaries of the end-to-end tests. What they test is built in release form; they themselves are not.
 pub(crate) fn end_to_end_tests() -> Result<Vec<Executable>> {
     let mut tests = executables(
         Command::new(paths::cargo())
             .current_dir(paths::workspace())
-            .args(["test", "--release", "--no-run", "--package", "msb-tests"]),
+            .args(["test", "--profile=e2e", "--no-run", "--package", "msb-tests"]),
     )?;
     tests.retain(|executable| executable.test);
     if tests.is_empty() {
