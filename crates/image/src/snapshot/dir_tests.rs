@@ -1,3 +1,5 @@
+//! Directories of snapshots: made, found, changed by others, replaced and removed, and makers that are killed.
+
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
