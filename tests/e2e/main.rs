@@ -28,6 +28,7 @@ mod pulls;
 mod refused;
 mod root;
 mod sessions;
+mod snapshots;
 mod standalone;
 mod streams;
 mod terminals;
