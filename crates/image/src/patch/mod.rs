@@ -1,7 +1,7 @@
 //! Patches: changes of an image's tree before it is booted, as one more layer.
 //!
 //! The patches are made in their order on a copy of the tree, so each sees what those before it did. What differs
-//! from the tree in the end becomes the layer ([`diff`]): of a file that one patch writes and a later one removes,
+//! from the tree in the end becomes the layer (`diff`): of a file that one patch writes and a later one removes,
 //! nothing is left in it. Paths lead through symbolic links as they would for a program in the guest, and never out of
 //! the tree; on the host, only what a patch names is read, and no link in a directory that is copied is followed.
 //!
