@@ -18,6 +18,7 @@ mod exec_options;
 mod fidelity;
 mod fs;
 mod homes;
+mod images;
 mod kill;
 mod life;
 mod life_kill;
