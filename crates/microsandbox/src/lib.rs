@@ -9,7 +9,7 @@
 //!
 //! # async fn example() -> microsandbox::MicrosandboxResult<()> {
 //! let sandbox = Sandbox::builder("hello")
-//!     .image("/var/lib/images/debian.ext4")
+//!     .image("python:3.12")
 //!     .cpus(2)
 //!     .memory(512)
 //!     .create()
@@ -73,3 +73,8 @@ pub use snapshot::{
     ExportOpts, Snapshot, SnapshotBuilder, SnapshotConfig, SnapshotDestination, SnapshotFormat,
     SnapshotHandle, SnapshotVerifyReport, UpperVerifyStatus,
 };
+
+/// The examples of the README are compiled with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -158,7 +158,13 @@ impl Pull {
             let Some(record) = record else {
                 return Ok(None);
             };
-            let config = store.image_config(&record)?;
+            let config = match store.image_config(&record) {
+                Err(error @ (StoreError::Integrity { .. } | StoreError::BlobMissing(_))) => {
+                    tracing::warn!(%error, %reference, "an image of this host is passed over");
+                    return Ok(None);
+                }
+                config => config?,
+            };
             Ok(Some(Pulled {
                 claim: Arc::new(claim),
                 record,

@@ -18,7 +18,7 @@ use crate::manifest::{Descriptor, DescriptorPlatform, ImageConfig, ImageManifest
 use crate::snapshot::GoOn;
 use crate::snapshot::error::{Result, SnapshotError};
 use crate::snapshot::integrity::CHUNK;
-use crate::store::{Blob, BlobTurn, BlobWriter, Claim, Store, StoreError};
+use crate::store::{Blob, BlobTurn, BlobWriter, Claim, Hashing, Store, StoreError};
 
 /// How long somebody else may take for a blob before we ask whether to go on.
 const STEP: Duration = Duration::from_secs(1);
@@ -55,7 +55,8 @@ impl StoreImages {
     ///
     /// # Errors
     ///
-    /// [`ImageMissing`](SnapshotError::ImageMissing) for the first that is not here.
+    /// [`ImageMissing`](SnapshotError::ImageMissing) for the first that is not here, and
+    /// [`Image`](SnapshotError::Image) when one was damaged.
     pub fn send<W: Write>(
         &self,
         images: &BTreeSet<Digest>,
@@ -100,8 +101,16 @@ impl StoreImages {
         document(archive, ImagePath::Index, &index)?;
         for (digest, blob) in &blobs {
             go_on().map_err(SnapshotError::io(self.claim.store().path()))?;
-            let mut file = blob.open().map_err(failed)?;
+            let mut file = Hashing::new(blob.open().map_err(failed)?);
             archive.image(ImagePath::Blob(*digest), blob.size(), &mut file)?;
+            let found = file.digest();
+            if found != *digest {
+                self.claim.check_blob(blob).map_err(failed)?;
+                return Err(failed(StoreError::WrongDigest {
+                    expected: *digest,
+                    found,
+                }));
+            }
         }
         Ok(())
     }

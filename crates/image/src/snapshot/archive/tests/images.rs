@@ -128,6 +128,26 @@ fn an_image_arrives_as_it_was_and_under_no_name() {
 }
 
 #[test]
+fn an_image_that_was_damaged_does_not_travel() {
+    let here = Images::new();
+    let (digest, blobs) = image(&here);
+    for bytes in &blobs {
+        let path = here.dir.path().join("images/blobs/sha256");
+        let path = path.join(Digest::of(bytes).hex());
+        let mut changed = bytes.clone();
+        changed[3] ^= 1;
+        fs::write(&path, changed).unwrap();
+        let sent = archive(&place(), &here, &BTreeSet::from([digest]));
+        assert!(
+            matches!(sent, Err(SnapshotError::Image { .. })),
+            "{:?}",
+            sent.map(|_| ())
+        );
+        fs::write(&path, bytes).unwrap();
+    }
+}
+
+#[test]
 fn an_image_that_is_not_here_is_named() {
     let missing = Digest::of(b"missing");
     let sent = archive(&place(), &Images::new(), &BTreeSet::from([missing]));
