@@ -16,6 +16,7 @@ pub mod bulk;
 pub mod erofs;
 pub mod holdings;
 pub mod host;
+pub mod image;
 pub mod images;
 pub mod memory;
 pub mod registry;

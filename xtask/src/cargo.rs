@@ -102,12 +102,18 @@ pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// The binaries of the end-to-end tests, in release form.
+/// The binaries of the end-to-end tests. What they test is built in release form; they themselves are not.
 pub(crate) fn end_to_end_tests() -> Result<Vec<Executable>> {
     let mut tests = executables(
         Command::new(paths::cargo())
             .current_dir(paths::workspace())
-            .args(["test", "--release", "--no-run", "--package", "msb-tests"]),
+            .args([
+                "test",
+                "--profile=e2e",
+                "--no-run",
+                "--package",
+                "msb-tests",
+            ]),
     )?;
     tests.retain(|executable| executable.test);
     if tests.is_empty() {

@@ -166,6 +166,17 @@ pub enum MicrosandboxError {
     /// A sandbox that runs cannot be made a snapshot of.
     #[error("sandbox {0:?} is running; stop it, then make a snapshot of it")]
     SnapshotSandboxRunning(String),
+    /// Another snapshot comes from it.
+    #[error(
+        "the snapshot {snapshot:?} is the parent of the one at {}; remove that first, or use force",
+        child.display()
+    )]
+    SnapshotInUse {
+        /// The snapshot.
+        snapshot: String,
+        /// One that comes from it.
+        child: PathBuf,
+    },
     /// The image that the snapshot builds on is not there.
     #[error("the image {0:?} that the snapshot builds on is not on this host")]
     SnapshotImageMissing(String),

@@ -9,7 +9,7 @@
 //!
 //! # async fn example() -> microsandbox::MicrosandboxResult<()> {
 //! let sandbox = Sandbox::builder("hello")
-//!     .image("/var/lib/images/debian.ext4")
+//!     .image("python:3.12")
 //!     .cpus(2)
 //!     .memory(512)
 //!     .create()
@@ -69,4 +69,12 @@ pub use msb_protocol as protocol;
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES, RegistryAuth};
 pub use network::NetworkPolicy;
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};
-pub use snapshot::Snapshot;
+pub use snapshot::{
+    ExportOpts, Snapshot, SnapshotBuilder, SnapshotConfig, SnapshotDestination, SnapshotFormat,
+    SnapshotHandle, SnapshotVerifyReport, UpperVerifyStatus,
+};
+
+/// The examples of the README are compiled with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

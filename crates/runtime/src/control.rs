@@ -164,6 +164,9 @@ pub struct Launch {
     /// The template of writable layers, where one is installed. Only a creation needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper_template: Option<PathBuf>,
+    /// The writable layer of a snapshot, which a creation begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_upper: Option<PathBuf>,
     /// When the sandbox was asked for (`CLOCK_MONOTONIC`, ns).
     pub requested_ns: u64,
     /// How long the boot may take, in milliseconds.

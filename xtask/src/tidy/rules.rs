@@ -37,7 +37,10 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "msb-runtime",
         ],
     ),
-    ("msb-tests", &["msb-types", "microsandbox", "msb-test-tree"]),
+    (
+        "msb-tests",
+        &["msb-types", "msb-image", "microsandbox", "msb-test-tree"],
+    ),
     ("msb-test-tree", &[]),
     ("xtask", &[]),
 ];

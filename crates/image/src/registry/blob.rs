@@ -304,12 +304,13 @@ impl Sink {
 
 /// The first byte of a part.
 fn begins_at(response: &Response) -> Option<u64> {
-    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    let (first, _) = range
-        .trim()
-        .strip_prefix("bytes")?
-        .trim_start()
-        .split_once('-')?;
+    first_byte(response.headers().get(CONTENT_RANGE)?.to_str().ok()?)
+}
+
+/// The same, of `bytes 200-999/1000`.
+pub(super) fn first_byte(range: &str) -> Option<u64> {
+    let range = range.trim().strip_prefix("bytes")?.trim_start();
+    let (first, _) = range.split_once('-')?;
     first.trim().parse().ok()
 }
 
@@ -321,6 +322,6 @@ pub(super) fn lost() -> StoreError {
     }
 }
 
-fn gone() -> PullError {
+pub(super) fn gone() -> PullError {
     PullError::Store(lost())
 }

@@ -7,6 +7,9 @@ mod docker;
 #[cfg(feature = "keyring")]
 mod keyring;
 
+#[cfg(any(test, feature = "testing"))]
+pub(super) use docker::read_hostile;
+
 use std::fmt;
 
 use msb_types::RegistryAuth;

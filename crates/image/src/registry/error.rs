@@ -10,7 +10,7 @@ use crate::Digest;
 #[non_exhaustive]
 pub enum RegistryError {
     /// It does not have that.
-    #[error("{registry} has no {what}; check the name, the tag and the registry")]
+    #[error("{registry} does not have {what}; check the name, the tag and the registry")]
     NotFound {
         /// The registry.
         registry: String,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::blob::Told;
+use super::blob::{Told, gone};
 use super::client::{RegistryOptions, Repository};
 use super::error::RegistryError;
 use super::resolve::{LayerBlob, Resolved};
@@ -158,7 +158,13 @@ impl Pull {
             let Some(record) = record else {
                 return Ok(None);
             };
-            let config = store.image_config(&record)?;
+            let config = match store.image_config(&record) {
+                Err(error @ (StoreError::Integrity { .. } | StoreError::BlobMissing(_))) => {
+                    tracing::warn!(%error, %reference, "an image of this host is passed over");
+                    return Ok(None);
+                }
+                config => config?,
+            };
             Ok(Some(Pulled {
                 claim: Arc::new(claim),
                 record,
@@ -187,7 +193,10 @@ impl Pull {
     /// [`PullError`].
     pub async fn pull(&self, options: RegistryOptions) -> Result<Pulled, PullError> {
         (self.progress)(PullEvent::Resolving);
-        let repository = Repository::new(&self.reference, options)?;
+        let reference = self.reference.clone();
+        // The host's authorities are many files.
+        let opened = tokio::task::spawn_blocking(move || Repository::new(&reference, options));
+        let repository = opened.await.map_err(|_| gone())??;
         let platform = Platform::host();
         let resolved = repository
             .resolve(&self.reference, &platform, &self.limits)

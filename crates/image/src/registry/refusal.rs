@@ -33,7 +33,7 @@ impl Repository {
                 RegistryError::NotFound {
                     registry,
                     what: match self.explanation(response).await {
-                        Some(OciErrorCode::NameUnknown) => format!("repository {name}"),
+                        Some(OciErrorCode::NameUnknown) => format!("the repository {name}"),
                         _ => format!("{} of {name}", get.what),
                     },
                 }

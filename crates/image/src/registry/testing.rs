@@ -19,6 +19,15 @@ use tokio::task::JoinHandle;
 use crate::Digest;
 use crate::manifest::media;
 
+/// Has every reader of foreign text of this module read this.
+pub fn read_hostile(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    super::token::read_hostile(&text, bytes);
+    let _ = super::blob::first_byte(&text);
+    super::credential::read_hostile(&text, bytes);
+    let _ = super::tls::add(&mut rustls::RootCertStore::empty(), bytes);
+}
+
 /// How it answers one request.
 #[derive(Clone, Debug)]
 pub enum Fault {

@@ -33,7 +33,7 @@ pub(super) fn config(ca_certs: &[Vec<u8>]) -> Result<ClientConfig, RegistryError
     Ok(versions.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), String> {
+pub(super) fn add(roots: &mut RootCertStore, pem: &[u8]) -> Result<(), String> {
     if pem.len() > MAX_PEM {
         return Err(format!("they have more than {MAX_PEM} bytes"));
     }

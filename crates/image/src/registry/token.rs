@@ -185,9 +185,51 @@ fn best<'a>(headers: impl Iterator<Item = &'a str>) -> Option<Challenge> {
     best
 }
 
+/// Reads anything as what a registry and its token service say.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn read_hostile(text: &str, bytes: &[u8]) {
+    if let Some(Challenge::Bearer { realm, .. }) = best([text, text].into_iter()) {
+        let _ = Url::parse(&realm);
+    }
+    let token: Result<RegistryToken, _> = serde_json::from_slice(bytes);
+    let _ = token.map(|token| HeaderValue::try_from(token.bearer_token()));
+    let _ = serde_json::from_slice::<oci_client::errors::OciEnvelope>(bytes);
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_is_read_or_left(text in ".{0,60}", bytes: Vec<u8>) {
+            super::super::testing::read_hostile(&bytes);
+            super::super::testing::read_hostile(text.as_bytes());
+        }
+
+        #[test]
+        fn whatever_challenge_it_is_is_read_or_left(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "Bearer", "Basic", " ", "realm", "=", "\"", ",", "https://a.example/t", "service", "\\", "x", "\t",
+            ]), 0..20),
+        ) {
+            let text = parts.concat();
+            if let Some(Challenge::Bearer { realm, .. }) = best([text.as_str()].into_iter()) {
+                prop_assert!(text.contains("realm") || realm.is_empty());
+            }
+            read_hostile(&text, text.as_bytes());
+        }
+
+        #[test]
+        fn a_part_begins_where_it_says(first: u64, last: u64, total: u64) {
+            let range = format!("bytes {first}-{last}/{total}");
+            prop_assert_eq!(super::super::blob::first_byte(&range), Some(first));
+            let unknown = format!("bytes {first}-{last}/*");
+            prop_assert_eq!(super::super::blob::first_byte(&unknown), Some(first));
+        }
+    }
 
     #[test]
     fn a_token_comes_before_a_password() {

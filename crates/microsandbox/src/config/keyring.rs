@@ -96,3 +96,22 @@ mod absent {
 pub(super) async fn lookup(hostname: &str) -> Result<Option<RegistryAuth>, String> {
     Ring.get(hostname).await.map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where there is a keyring it has nothing, and where there is none that is said; within an event loop or not.
+    #[test]
+    fn the_keyring_answers_or_is_not_there() {
+        let asked = || match get_registry_keyring_auth("nobody.invalid") {
+            Ok(found) => assert_eq!(found, None),
+            Err(error) => assert!(matches!(error, MicrosandboxError::Custom(_)), "{error:?}"),
+        };
+        asked();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async { asked() });
+    }
+}

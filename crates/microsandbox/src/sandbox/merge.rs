@@ -30,7 +30,8 @@ pub(crate) fn with_image(mut config: SandboxConfig, image: ImageConfig) -> Sandb
     let text = |text: Option<String>| text.filter(|text| !text.is_empty() && !text.contains('\0'));
     runtime.entrypoint = runtime.entrypoint.take().or(words(image.entrypoint));
     runtime.cmd = runtime.cmd.take().or(words(image.cmd));
-    runtime.workdir = runtime.workdir.take().or(text(image.working_dir));
+    let dir = text(image.working_dir).filter(|dir| dir.starts_with('/'));
+    runtime.workdir = runtime.workdir.take().or(dir);
     runtime.user = runtime.user.take().or(text(image.user));
     tmp(&mut config);
     config

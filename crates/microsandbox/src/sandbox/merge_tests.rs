@@ -123,6 +123,11 @@ fn what_is_not_the_images_to_say_is_left_out() {
         ..ImageConfig::default()
     };
     let merged = with_image(plain(), hostile);
+    let nowhere = ImageConfig {
+        working_dir: Some("srv".to_owned()),
+        ..ImageConfig::default()
+    };
+    assert_eq!(with_image(plain(), nowhere).runtime.workdir, None);
     assert_eq!(env(&merged), [("GOOD", "again")]);
     assert_eq!(merged.labels, labels(&[("good", "x")]));
     assert_eq!(merged.runtime, plain().runtime);

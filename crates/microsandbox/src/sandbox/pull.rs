@@ -187,12 +187,22 @@ impl Sandbox {
         config: SandboxConfig,
         detached: bool,
     ) -> (PullProgressHandle, JoinHandle<MicrosandboxResult<Self>>) {
+        Self::pulling_built(std::future::ready(Ok(config)), detached)
+    }
+
+    /// The same for a configuration that is yet to be found.
+    pub(super) fn pulling_built(
+        built: impl Future<Output = MicrosandboxResult<SandboxConfig>> + Send + 'static,
+        detached: bool,
+    ) -> (PullProgressHandle, JoinHandle<MicrosandboxResult<Self>>) {
         let (sender, events) = mpsc::channel(EVENTS);
         let reporter = PullReporter {
             events: Some(sender),
         };
         // The task does not inherit the backend that holds here.
-        let created = Self::create_on(default_backend(), config, detached, reporter);
+        let backend = default_backend();
+        let created =
+            async move { Self::create_on(backend, built.await?, detached, reporter).await };
         (PullProgressHandle { events }, tokio::spawn(created))
     }
 }

@@ -140,7 +140,14 @@ async fn unlock(item: &Item<'_>) -> Result<(), KeyringError> {
 }
 
 async fn connect() -> Result<SecretService<'static>, KeyringError> {
-    within(CALL, SecretService::connect(EncryptionType::Dh)).await
+    match within(CALL, SecretService::connect(EncryptionType::Dh)).await {
+        // There is no bus, or nobody on it who keeps secrets.
+        Err(KeyringError::Refused(detail)) => {
+            tracing::debug!(%detail, "there is no keyring");
+            Err(KeyringError::Unavailable)
+        }
+        connected => connected,
+    }
 }
 
 /// The entries of a registry, those first that are not locked.

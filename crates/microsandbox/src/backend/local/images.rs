@@ -5,6 +5,7 @@ use msb_image::registry::{
 };
 use msb_image::store::Store;
 use msb_image::{Digest, Reference};
+use msb_runtime::images;
 use msb_types::{PullPolicy, RootfsSource};
 
 use super::LocalBackend;
@@ -16,20 +17,28 @@ use crate::sandbox::{PullReporter, SandboxConfig, with_image};
 impl LocalBackend {
     /// The images of this home.
     pub(crate) async fn images(&self) -> MicrosandboxResult<Store> {
-        let dir = self.home()?.join("images");
-        let opened = elsewhere(move || Ok(Store::open(&dir))).await?;
-        opened.map_err(|error| pull_error("the images of this home", error.into()))
+        let home = self.home()?;
+        let opened = elsewhere(move || Ok(images::open(&home))).await?;
+        Ok(opened.map_err(|error| ImageError::Store(Box::new(error)))?)
     }
 
     pub(super) async fn prepared(
         &self,
-        config: SandboxConfig,
+        mut config: SandboxConfig,
         reporter: PullReporter,
     ) -> MicrosandboxResult<Prepared> {
+        self.note_parent(&mut config).await?;
         let RootfsSource::Oci { reference, .. } = &config.image else {
             return Ok(Prepared { config, held: None });
         };
-        let pulled = self.pulled(reference, &config, &reporter).await?;
+        let pulled = match self.pulled(reference, &config, &reporter).await {
+            Err(MicrosandboxError::ImageNotFound(image))
+                if config.snapshot_upper_source.is_some() =>
+            {
+                return Err(MicrosandboxError::SnapshotImageMissing(image));
+            }
+            pulled => pulled?,
+        };
         let mut config = with_image(config, pulled.config);
         config.manifest_digest = Some(pulled.record.manifest_digest.to_string());
         Ok(Prepared {

@@ -8,6 +8,7 @@ mod control;
 mod images;
 mod link;
 mod sandboxes;
+pub(crate) mod snapshots;
 mod wait;
 
 pub use builder::LocalBackendBuilder;

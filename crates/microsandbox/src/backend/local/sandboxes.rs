@@ -13,6 +13,7 @@ use msb_runtime::conversation::{Conversation, ConversationError};
 use msb_runtime::end::EndReason;
 use msb_runtime::metrics::MetricsReader;
 use msb_runtime::registry::{self, RemoveError};
+use msb_runtime::snapshots::Snapshots;
 use msb_runtime::{logs, rundir, sandbox_dir};
 use msb_store::{LabelFilter, SandboxRecord};
 use msb_types::{LogLevel, RootfsSource, SandboxStatus};
@@ -36,6 +37,9 @@ use crate::sandbox::{
 /// virtualization of its own, nested in another, is an order of magnitude slower.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How often a start waits for somebody who has the sandbox and does not run it.
+const START_TRIES: u32 = 8;
+
 /// How often a removal waits for somebody who lets go of the sandbox.
 const REMOVE_TRIES: u32 = 8;
 
@@ -57,6 +61,7 @@ impl LocalBackend {
         let log = config.runtime.log_level;
         let launch = Launch {
             upper_template: template(&what, &home)?,
+            snapshot_upper: config.snapshot_upper_source.clone(),
             what,
             home: home.clone(),
             detached,
@@ -73,6 +78,7 @@ impl LocalBackend {
         let _ = tokio::task::spawn_blocking(move || {
             rundir::sweep(&swept);
             sandbox_dir::sweep(&swept);
+            Snapshots::of(&swept).sweep();
         })
         .await;
         settle(&dir).await;
@@ -142,8 +148,19 @@ impl SandboxBackend for LocalBackend {
                     return Err(MicrosandboxError::SandboxStillRunning(name.to_owned()));
                 }
             }
-            self.launch(LaunchKind::Start(name.to_owned()), config, detached)
-                .await
+            let mut tries = 0;
+            loop {
+                let what = LaunchKind::Start(name.to_owned());
+                match self.launch(what, config.clone(), detached).await {
+                    // Nobody runs it: a snapshot is taken of it, or its last run lets go, in a while.
+                    Err(MicrosandboxError::SandboxStillRunning(_))
+                        if tries < START_TRIES && !self.get(name).await?.status.is_active() =>
+                    {
+                        tries += 1;
+                    }
+                    launched => return launched,
+                }
+            }
         }
         .boxed()
     }
@@ -360,7 +377,10 @@ fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> Microsandbox
     match error {
         MicrosandboxError::BootStart { err, name } => match (err.kind, &config.image) {
             (BootErrorKind::ImageMissing, RootfsSource::Oci { reference, .. }) => {
-                MicrosandboxError::ImageNotFound(reference.clone())
+                match config.snapshot_upper_source {
+                    Some(_) => MicrosandboxError::SnapshotImageMissing(reference.clone()),
+                    None => MicrosandboxError::ImageNotFound(reference.clone()),
+                }
             }
             (BootErrorKind::Patch, _) => MicrosandboxError::PatchFailed(err.message),
             _ => MicrosandboxError::BootStart { err, name },
@@ -374,7 +394,10 @@ fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> Microsandbox
 fn template(what: &LaunchKind, home: &Path) -> MicrosandboxResult<Option<PathBuf>> {
     let found = home::find(Component::UpperTemplate, home);
     match what {
-        LaunchKind::Create(config) if matches!(config.image, RootfsSource::Oci { .. }) => {
+        LaunchKind::Create(config)
+            if matches!(config.image, RootfsSource::Oci { .. })
+                && config.snapshot_upper_source.is_none() =>
+        {
             found.map(Some)
         }
         _ => Ok(found.ok()),

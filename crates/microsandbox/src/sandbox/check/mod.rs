@@ -56,6 +56,7 @@ pub(crate) fn check(config: &SandboxConfig) -> MicrosandboxResult<()> {
             )));
         }
     }
+    storage::beginning(config)?;
     storage::mounts(&config.mounts)?;
     storage::patches(config)?;
     config.network.validate()?;

@@ -4,14 +4,10 @@ use msb_types::network::{NetworkPolicy, NetworkSpec};
 use msb_types::{DiskImageFormat, MountSource, RootfsSource, SandboxConfig, VolumeMount};
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::snapshot;
 
 /// Refuses what would have to be left out.
 pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
     image(&config.image)?;
-    if config.snapshot_upper_source.is_some() {
-        return Err(snapshot::unsupported("beginning from a snapshot"));
-    }
     let others = |mount: &&VolumeMount| !matches!(mount.source, MountSource::Tmpfs { .. });
     if let Some(mount) = config.mounts.iter().find(others) {
         return Err(unsupported(

@@ -1,6 +1,7 @@
 //! Which disks there are, and what is made for them.
 
 mod images;
+mod snapshots;
 
 use std::fs;
 use std::path::PathBuf;
@@ -53,6 +54,7 @@ impl Place {
             kernel: none(),
             initramfs: none(),
             upper_template: template.map(|name| self.path(name)),
+            snapshot_upper: None,
             requested_ns: 0,
             boot_timeout_ms: 0,
         }
