@@ -91,15 +91,19 @@ impl Registry {
             .append(true)
             .create(true)
             .open(self.log_path())?;
+        let program = std::env::var_os("MSB_TEST_REGISTRY");
+        let program = program.context("MSB_TEST_REGISTRY is not set; use cargo xtask test")?;
         // Nothing of it is to be left when a test is killed.
         let mut child = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "docker-registry", "serve"])
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
+            .arg("serve")
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(Stdio::piped())
             .spawn()
-            .context("cannot start docker-registry; `cargo xtask setup` installs it")?;
+            .context("cannot start the registry")?;
         let errors = child.stderr.take().context("it has no standard error")?;
         self.running = Some(child);
         self.port = listening(errors)?;

@@ -1,10 +1,11 @@
-//! What the end-to-end tests find by variables beside the product: a Debian, images, and a program that lists
-//! trees in a guest.
+//! What the end-to-end tests find by variables beside the product: a Debian, images, a registry, and a program
+//! that lists trees in a guest.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::registry;
 use crate::cargo;
 use crate::guest::{debian, images};
 use crate::kvm::Call;
@@ -17,6 +18,7 @@ const TREE: &str = "MSB_TEST_TREE";
 pub(crate) struct TestFiles {
     debian: PathBuf,
     images: PathBuf,
+    registry: PathBuf,
     tree: PathBuf,
 }
 
@@ -26,6 +28,7 @@ impl TestFiles {
         Ok(Self {
             debian: debian::build()?,
             images: images::build()?,
+            registry: registry::program()?,
             tree: cargo::static_program("msb-test-tree")?,
         })
     }
@@ -34,6 +37,7 @@ impl TestFiles {
     pub(crate) fn show_to(&self, call: &mut Call) {
         call.set(debian::VARIABLE, &self.debian);
         call.set(images::VARIABLE, &self.images);
+        call.set(registry::VARIABLE, &self.registry);
         call.set(TREE, &self.tree);
     }
 }

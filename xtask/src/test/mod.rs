@@ -6,6 +6,7 @@
 mod checks;
 pub(crate) mod files;
 mod machines;
+pub(crate) mod registry;
 pub(crate) mod suite;
 
 use std::process::{Command, ExitCode};

@@ -16,6 +16,7 @@ use crate::guest::images;
 use crate::kvm::{self, Call, Outcome};
 use crate::paths;
 use crate::product::Product;
+use crate::test::registry;
 
 /// Tells the program where the image with the large file is.
 const LARGE: &str = "MSB_TEST_LARGE_IMAGE";
@@ -38,6 +39,7 @@ pub(super) fn measure(program: &Path, sandboxes: u32) -> Result<Measured> {
     call.cwd = paths::workspace().into_os_string();
     product.show_to(&mut call)?;
     call.set(images::VARIABLE, images::build()?);
+    call.set(registry::VARIABLE, registry::program()?);
     call.set(LARGE, images::large()?.join("layout"));
     match kvm::run(&machine, call)? {
         Outcome::Exited(0) => {}
