@@ -1,3 +1,5 @@
+//! What begins from a snapshot has what was in it, and what is damaged begins nothing.
+
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 

@@ -1,3 +1,5 @@
+//! Copies of disks have the same bytes and no more data, whatever way they were made.
+
 use std::os::unix::fs::MetadataExt;
 
 use proptest::prelude::*;

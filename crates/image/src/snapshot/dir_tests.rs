@@ -1,3 +1,5 @@
+//! Directories of snapshots: whole or not there, noticed when changed, and removed with nothing else.
+
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};

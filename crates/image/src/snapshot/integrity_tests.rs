@@ -1,3 +1,5 @@
+//! The digest of a disk: what it is to the letter, and that holes do not matter to it.
+
 use proptest::prelude::*;
 
 use super::*;

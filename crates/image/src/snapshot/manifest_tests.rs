@@ -1,3 +1,5 @@
+//! Manifests of snapshots: one spelling, and no other is read.
+
 use proptest::prelude::*;
 
 use super::*;
