@@ -4,6 +4,7 @@
 //! KVM, elsewhere in nested machines side by side (`machines`).
 
 mod checks;
+pub(crate) mod files;
 mod machines;
 pub(crate) mod suite;
 

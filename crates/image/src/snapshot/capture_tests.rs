@@ -1,4 +1,4 @@
-//! What begins from a snapshot has what was in it, and what is damaged begins nothing.
+//! Snapshots of disks, and what begins from them.
 
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};

@@ -1,4 +1,4 @@
-//! Copies of disks have the same bytes and no more data, whatever way they were made.
+//! Copies of sparse files, by the kernel and by hand.
 
 use std::os::unix::fs::MetadataExt;
 

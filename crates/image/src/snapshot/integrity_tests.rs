@@ -1,4 +1,4 @@
-//! The digest of a disk: what it is to the letter, and that holes do not matter to it.
+//! One digest for one content, wherever its holes are.
 
 use proptest::prelude::*;
 

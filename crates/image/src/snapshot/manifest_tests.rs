@@ -1,4 +1,4 @@
-//! Manifests of snapshots: one spelling, and no other is read.
+//! One spelling for one manifest, and what is refused.
 
 use proptest::prelude::*;
 
