@@ -137,10 +137,14 @@ pub enum MicrosandboxError {
     #[error("the command could not be started: {}", .0.message)]
     ExecFailed(ExecFailed),
     /// There is no such image on this host.
-    #[error("there is no image {0:?} on this host")]
+    #[error(
+        "there is no image {0:?} on this host; pull it with another PullPolicy, or load it from an archive"
+    )]
     ImageNotFound(String),
-    /// Sandboxes are made from the image.
-    #[error("the image {0:?} is in use; remove the sandboxes that are made from it first")]
+    /// Sandboxes or snapshots are made from the image, or somebody is about to make one.
+    #[error(
+        "the image {0:?} is in use; remove the sandboxes and snapshots that are made from it first"
+    )]
     ImageInUse(String),
     /// The image cannot be used.
     #[error("the image cannot be used")]
@@ -178,7 +182,10 @@ pub enum MicrosandboxError {
         child: PathBuf,
     },
     /// The image that the snapshot builds on is not there.
-    #[error("the image {0:?} that the snapshot builds on is not on this host")]
+    #[error(
+        "the image {0:?} that the snapshot builds on is not on this host; pull or load it, or import the \
+         snapshot with its image"
+    )]
     SnapshotImageMissing(String),
     /// The snapshot is not what it was when it was made.
     #[error("{0}")]

@@ -29,6 +29,7 @@
 pub mod agent;
 pub mod attach;
 pub mod backend;
+mod blocking;
 pub mod config;
 mod error;
 pub mod exec;

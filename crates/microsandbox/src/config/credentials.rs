@@ -16,6 +16,7 @@ use msb_types::RegistryAuth;
 
 use super::registries::{RegistriesConfig, RegistryAuthEntry, RegistryCredentialStore};
 use super::{keyring, registries};
+use crate::blocking::elsewhere;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
 /// The places.
@@ -61,7 +62,7 @@ impl Sources {
         }
         let entry = registries.hosts.get(hostname);
         if let Some(auth) = entry.and_then(|entry| entry.auth.as_ref()) {
-            let password = self.password(hostname, auth, kept);
+            let password = self.password(hostname, auth, kept).await;
             let password = password.map_err(|why| {
                 MicrosandboxError::InvalidConfig(format!(
                     "registries.hosts[{hostname:?}].auth in config.json {why}"
@@ -86,7 +87,7 @@ impl Sources {
     }
 
     /// The password of an entry, or what is wrong with it.
-    fn password(
+    async fn password(
         &self,
         hostname: &str,
         entry: &RegistryAuthEntry,
@@ -108,7 +109,7 @@ impl Sources {
                     "names the environment variable {variable:?}, which is not set"
                 )),
             },
-            (None, None, Some(name)) => self.secret(name),
+            (None, None, Some(name)) => self.secret(name).await,
             (None, None, None) => {
                 Err("has no password; say store, password_env or secret_name".to_owned())
             }
@@ -116,7 +117,7 @@ impl Sources {
         }
     }
 
-    fn secret(&self, name: &str) -> Result<String, String> {
+    async fn secret(&self, name: &str) -> Result<String, String> {
         let mut parts = Path::new(name).components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == name);
         if !plain {
@@ -126,8 +127,11 @@ impl Sources {
         }
         let path = self.home.join("secrets").join("registries").join(name);
         let wrong = |why: &str| format!("names the secret {name:?}, and {} {why}", path.display());
-        let bytes =
-            registries::read(&path).map_err(|error| wrong(&format!("cannot be read: {error}")))?;
+        let read = path.clone();
+        let read = elsewhere(move || registries::read(&read)).await;
+        let bytes = read
+            .map_err(|error| error.to_string())?
+            .map_err(|error| wrong(&format!("cannot be read: {error}")))?;
         let bytes = bytes.ok_or_else(|| wrong("is not there"))?;
         // The error would have the bytes.
         let text = String::from_utf8(bytes).map_err(|_| wrong("is no text"))?;

@@ -5,13 +5,13 @@
 //!
 //! # async fn example() -> microsandbox::MicrosandboxResult<()> {
 //! let sandbox = Sandbox::builder("prepare").image("python:3.12").create().await?;
-//! sandbox.shell("pip install requests").await?;
+//! sandbox.shell("python3 -m venv /work").await?;
 //! sandbox.stop().await?;
-//! Snapshot::builder("prepare").name("with-requests").create().await?;
+//! Snapshot::builder("prepare").name("ready").create().await?;
 //!
 //! // As many as are wanted: each has its own disk, and begins with what was written.
-//! let one = Sandbox::builder("one").from_snapshot("with-requests").create().await?;
-//! let two = Sandbox::builder("two").from_snapshot("with-requests").create().await?;
+//! let one = Sandbox::builder("one").from_snapshot("ready").create().await?;
+//! let two = Sandbox::builder("two").from_snapshot("ready").create().await?;
 //! # Ok(())
 //! # }
 //! ```

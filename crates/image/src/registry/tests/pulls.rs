@@ -239,3 +239,31 @@ async fn an_image_without_layers_is_an_image() {
     let pulled = pulling.pull(options()).await.unwrap();
     assert_eq!(pulled.record.layers.len(), 0);
 }
+
+/// Whatever file was damaged, the next pull gets it anew. What is found out without a boot needs nobody to ask for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_damaged_on_this_host_is_pulled_again() {
+    let registry = FakeRegistry::new().await;
+    let image = registry.image("1", "amd64", &layers(), "{}");
+    let dir = tempfile::tempdir().unwrap();
+    let pulling = pull(&dir, reference(&registry, ":1"), &Heard::default());
+    let config = pulling.pull(options()).await.unwrap().record.config_digest;
+    let store = Store::open(dir.path()).unwrap();
+    for digest in [config, image.manifest, image.layers[0]] {
+        let path = dir.path().join("blobs/sha256").join(digest.hex());
+        let whole = std::fs::read(&path).unwrap();
+        let mut changed = whole.clone();
+        changed[whole.len() / 2] ^= 1;
+        let is_layer = digest == image.layers[0];
+        // That a layer's blob was changed shows when it is read, which nobody does who has it unpacked.
+        let damages = [&whole[1..], &changed];
+        for damage in damages.iter().take(if is_layer { 1 } else { 2 }) {
+            std::fs::write(&path, damage).unwrap();
+            assert!(store.verify(&image.manifest).is_err());
+            let found = pulling.find().await.unwrap();
+            assert_eq!(found.is_some(), digest != config);
+            pulling.pull(options()).await.unwrap();
+            store.verify(&image.manifest).unwrap();
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{ImageFiles, ImagePath, Writer, wrong};
 use crate::Digest;
@@ -35,13 +35,6 @@ struct Index {
     schema_version: u32,
     media_type: &'static str,
     manifests: Vec<Descriptor>,
-}
-
-/// What of a manifest says what it is.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct MediaType {
-    media_type: Option<String>,
 }
 
 impl StoreImages {
@@ -77,8 +70,7 @@ impl StoreImages {
             }
             let manifest = blobs.get(image).ok_or_else(missing)?;
             let bytes = manifest.read_document().map_err(failed)?;
-            let called = serde_json::from_slice::<MediaType>(&bytes).ok();
-            let called = called.and_then(|called| called.media_type);
+            let called = media::of_document(&bytes);
             manifests.push(Descriptor {
                 media_type: called.unwrap_or_else(|| media::OCI_MANIFEST.to_owned()),
                 digest: *image,

@@ -10,6 +10,7 @@ use msb_types::{PullPolicy, RootfsSource};
 
 use super::LocalBackend;
 use crate::backend::Prepared;
+use crate::blocking::elsewhere;
 use crate::config::Sources;
 use crate::error::{ImageError, MicrosandboxError, MicrosandboxResult};
 use crate::sandbox::{PullReporter, SandboxConfig, with_image};
@@ -18,7 +19,7 @@ impl LocalBackend {
     /// The images of this home.
     pub(crate) async fn images(&self) -> MicrosandboxResult<Store> {
         let home = self.home()?;
-        let opened = elsewhere(move || Ok(images::open(&home))).await?;
+        let opened = elsewhere(move || images::open(&home)).await?;
         Ok(opened.map_err(|error| ImageError::Store(Box::new(error)))?)
     }
 
@@ -80,9 +81,9 @@ impl LocalBackend {
         let read = move || {
             let registries = said.resolve(&of_home)?;
             let authorities = registries.authorities()?;
-            Ok((registries, authorities))
+            MicrosandboxResult::Ok((registries, authorities))
         };
-        let (registries, authorities) = elsewhere(read).await?;
+        let (registries, authorities) = elsewhere(read).await??;
         let credential = match &config.registry_auth {
             Some(auth) => Credential::new(CredentialSource::Given, auth.clone()),
             None => {
@@ -125,18 +126,6 @@ fn pull_error(reference: &str, source: PullError) -> MicrosandboxError {
         reference: reference.to_owned(),
         source: Box::new(source),
     })
-}
-
-/// Does what may block, elsewhere.
-async fn elsewhere<T: Send + 'static>(
-    work: impl FnOnce() -> MicrosandboxResult<T> + Send + 'static,
-) -> MicrosandboxResult<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(_) => Err(MicrosandboxError::Runtime(
-            "the program's event loop is shutting down".to_owned(),
-        )),
-    }
 }
 
 #[cfg(test)]

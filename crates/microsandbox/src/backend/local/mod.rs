@@ -24,6 +24,7 @@ use msb_runtime::sandbox_dir::SandboxDir;
 use tokio::sync::OnceCell;
 
 use super::{Backend, BackendKind, SandboxBackend};
+use crate::blocking::elsewhere;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home;
 
@@ -139,10 +140,6 @@ impl Backend for LocalBackend {
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
 ) -> MicrosandboxResult<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| MicrosandboxError::Database(error.into())),
-        Err(_) => Err(MicrosandboxError::Runtime(
-            "the program's event loop is shutting down".to_owned(),
-        )),
-    }
+    let done = elsewhere(work).await?;
+    done.map_err(|error| MicrosandboxError::Database(error.into()))
 }

@@ -25,6 +25,7 @@ use crate::backend::info::RunEnd;
 use crate::backend::{
     Launched, Prepared, SandboxBackend, SandboxHandleLocalState, SandboxInfo, SandboxRequest,
 };
+use crate::blocking::elsewhere;
 use crate::error::{Component, MicrosandboxError, MicrosandboxResult};
 use crate::home;
 use crate::logs::{LogOptions, LogSnapshot, LogStream, LogStreamOptions};
@@ -314,12 +315,7 @@ impl SandboxBackend for LocalBackend {
             self.get(name).await?;
             let dir = self.sandbox_dir(name)?.logs();
             let read = move || logs::read_logs_snapshot(&dir, &options);
-            match tokio::task::spawn_blocking(read).await {
-                Ok(snapshot) => Ok(snapshot?),
-                Err(_) => Err(MicrosandboxError::Runtime(
-                    "the program's event loop is shutting down".to_owned(),
-                )),
-            }
+            Ok(elsewhere(read).await??)
         }
         .boxed()
     }

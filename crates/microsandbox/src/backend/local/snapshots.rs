@@ -17,6 +17,7 @@ use msb_types::SandboxConfig;
 
 use super::LocalBackend;
 use super::link::settle;
+use crate::blocking::elsewhere;
 use crate::error::{ImageError, MicrosandboxError, MicrosandboxResult};
 use crate::snapshot::{ExportOpts, Snapshot, SnapshotConfig, SnapshotDestination};
 
@@ -228,11 +229,9 @@ pub(crate) async fn offload<T: Send + 'static, E: Send + 'static>(
         false => Ok(()),
         true => Err(io::Error::other("nobody waits for it any more")),
     };
-    let done = tokio::task::spawn_blocking(move || work(&mut go_on)).await;
+    let done = elsewhere(move || work(&mut go_on)).await;
     drop(waiting);
-    done.map_err(|_| {
-        MicrosandboxError::Runtime("the program's event loop is shutting down".to_owned())
-    })
+    done
 }
 
 fn not_taken(sandbox: &str, target: &str, error: TakeError) -> MicrosandboxError {

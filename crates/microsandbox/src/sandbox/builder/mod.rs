@@ -121,7 +121,7 @@ impl SandboxBuilder {
             return Err(invalid(mistake));
         }
         let mut image = self.image.ok_or_else(|| {
-            invalid("no image was given; name one with image(\"/path/to/disk.ext4\")")
+            invalid("no image was given; name one, as in image(\"python:3.12\"), or a snapshot with from_snapshot()")
         })?;
         if let Some(size) = self.upper_size {
             set_upper_size(&mut image, size).map_err(invalid)?;

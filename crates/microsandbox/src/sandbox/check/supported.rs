@@ -12,8 +12,7 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
     if let Some(mount) = config.mounts.iter().find(others) {
         return Err(unsupported(
             format!("the mount at {:?}", mount.guest),
-            "mount memory there with tmpfs(); put files on the disk image, or copy them in once the \
-             sandbox runs",
+            "mount memory there with tmpfs(); put files there with patch() or copy them in once the sandbox runs",
         ));
     }
     network(&config.network)?;

@@ -140,15 +140,7 @@ fn bake(store: &Store, image: &OpenImage, patches: &[Patch], dir: &Path) -> Resu
         .map_err(at(&path))?;
     let index = layer.to_bytes()?;
     write(&dir.join(INDEX), &index)?;
-    let root_bytes = put_together(tree, image, &layer, &Digest::of(&index), &dir.join(ROOT))?;
-    let made = Made {
-        image: image.record.metadata_digest(),
-        index: Digest::of(&index),
-        root_bytes,
-        data_bytes: layer.data_bytes,
-    };
-    note(&made, dir)?;
-    sync(&patch)
+    complete(tree, image, &layer, Digest::of(&index), dir)
 }
 
 fn rebuild(store: &Store, image: &OpenImage, dir: &Path) -> Result<()> {
@@ -161,10 +153,15 @@ fn rebuild(store: &Store, image: &OpenImage, dir: &Path) -> Result<()> {
         return Err(Failure::Damaged(data));
     }
     let tree = store.image_tree(&image.record, &limits)?;
-    let root_bytes = put_together(tree, image, &layer, &Digest::of(&index), &dir.join(ROOT))?;
+    complete(tree, image, &layer, Digest::of(&index), dir)
+}
+
+/// Makes the metadata, and notes of what it was made.
+fn complete(tree: Tree, image: &OpenImage, layer: &Layer, index: Digest, dir: &Path) -> Result<()> {
+    let root_bytes = put_together(tree, image, layer, &index, &dir.join(ROOT))?;
     let made = Made {
         image: image.record.metadata_digest(),
-        index: Digest::of(&index),
+        index,
         root_bytes,
         data_bytes: layer.data_bytes,
     };
