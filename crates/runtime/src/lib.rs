@@ -12,6 +12,7 @@ pub mod chain;
 pub mod clock;
 pub mod control;
 pub mod conversation;
+pub mod durable;
 pub mod end;
 pub mod images;
 pub mod lines;

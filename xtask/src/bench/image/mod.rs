@@ -18,15 +18,14 @@
 pub(crate) mod machines;
 mod unpack;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::stats;
+use super::figures::{Figure, Measured, tell};
 use crate::{cargo, paths, setup};
 
 /// The program of the library that measures.
@@ -54,17 +53,6 @@ const FIGURES: [Figure; 16] = [
     Figure::Measured("guest_mib"),
 ];
 
-/// One number of the result.
-enum Figure {
-    /// The median of what was measured under this name.
-    Measured(&'static str),
-    /// The first median over the second.
-    Ratio(&'static str, &'static str, &'static str),
-}
-
-/// What was measured, by its name.
-type Measured = BTreeMap<String, Vec<f64>>;
-
 /// Options of `bench image`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -91,32 +79,25 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     if !options.host_only {
         measured.extend(machines::measure(&program, options.sandboxes)?);
     }
-    let figures = figures(&measured);
-    let mut report = json!({
+    let report = json!({
         "rounds": options.rounds,
         "sandboxes": options.sandboxes,
         "all": measured,
     });
-    let mut line = "image:".to_owned();
-    for (name, value) in figures {
-        line.push_str(&format!(" {name}={value:.3}"));
-        report[name] = json!(value);
-    }
-    let path = dir.join("image.json");
-    fs::write(&path, format!("{report:#}\n"))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{line}");
+    tell(
+        "image",
+        figures(&measured),
+        3,
+        report,
+        &dir.join("image.json"),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The numbers of the result that what was measured gives, with their names.
 fn figures(measured: &Measured) -> Vec<(&'static str, f64)> {
-    let median = |what: &str| stats::median(measured.get(what)?);
-    let figures = FIGURES.iter().filter_map(|figure| match *figure {
-        Figure::Measured(what) => Some((what, median(what)?)),
-        Figure::Ratio(name, of, to) => Some((name, median(of)? / median(to)?)),
-    });
-    figures.collect()
+    let figures = FIGURES.iter().map(|figure| figure.of(measured));
+    figures.flatten().collect()
 }
 
 #[cfg(test)]
