@@ -5,7 +5,6 @@
 //! the outcome of the boot: there is nobody to tell it before.
 
 use msb_protocol::{BootStage, InitProgram, MAX_TMPFS, MAX_TMPFS_PATH, Setting, Tmpfs};
-use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::scripts::Scripts;
@@ -135,11 +134,10 @@ fn plain(path: &str) -> Result<String, &'static str> {
 /// Makes the directory that the image wants its commands to begin in. An image that has something else in its
 /// place is none that cannot boot: the commands that begin there tell of it.
 fn make_working_dir(path: &str) {
-    let made = match path.starts_with('/') && path.len() <= MAX_TMPFS_PATH {
-        true => memory::path(path).map(drop),
-        false => Err(Errno::INVAL),
-    };
-    if let Err(error) = made {
+    if !path.starts_with('/') || path.len() > MAX_TMPFS_PATH {
+        return log::info("the image's working directory is no path, and is not made");
+    }
+    if let Err(error) = memory::path(path) {
         log::info(&format!(
             "the image's working directory {path:?} is not made: {error}"
         ));

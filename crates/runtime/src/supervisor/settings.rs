@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use msb_protocol::{
-    BootRequest, HostMessage, InitProgram, MAX_CHUNK, MAX_FRAME, MAX_TMPFS, Root, Setting, Tmpfs,
-    encode,
+    BootRequest, HostMessage, InitProgram, MAX_CHUNK, MAX_FRAME, MAX_TMPFS, MAX_TMPFS_PATH, Root,
+    Setting, Tmpfs, encode,
 };
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_types::{
@@ -32,8 +32,9 @@ pub(crate) fn messages(
     for mount in &config.mounts {
         messages.push(Setting::Tmpfs(tmpfs(mount)?));
     }
-    // What a sandbox says itself has to be there, and is nobody's to make.
-    if let Some(dir) = image_dir
+    // What a sandbox says itself has to be there, and is nobody's to make. No directory has a longer path, and an
+    // image could say one that fits no message.
+    if let Some(dir) = image_dir.filter(|dir| dir.len() <= MAX_TMPFS_PATH)
         && config.runtime.workdir.as_deref() == Some(dir)
     {
         messages.push(Setting::WorkingDir(dir.to_owned()));
@@ -178,6 +179,10 @@ mod tests {
         config.runtime.workdir = Some("/app".into());
         assert!(told(&config));
         assert_eq!(settings(&config), [], "the image says nothing");
+        let long = "/a".repeat(MAX_FRAME);
+        config.runtime.workdir = Some(long.clone());
+        let messages = messages(&config, Root::Initramfs, Some(&long)).unwrap();
+        assert_eq!(messages.len(), 1, "no more than the boot");
         config.runtime.workdir = Some("/own".into());
         assert!(!told(&config));
     }
