@@ -48,6 +48,8 @@ pub(crate) struct Root {
     pub(crate) guest: GuestRoot,
     /// The file that is written to.
     pub(crate) writable: Written,
+    /// Where the image wants its commands to begin.
+    pub(crate) image_dir: Option<String>,
 }
 
 /// One disk.
@@ -146,18 +148,23 @@ impl Root {
                         read_only: false,
                     },
                     writable: written,
+                    image_dir: None,
                 })
             }
             Kind::OverDisk { image } => Self::over(Content::Shared(image), dir),
             Kind::OverImage { .. } => {
                 let (store, image) = image::open(home, config)?;
+                let image_dir = image.config.working_dir.clone();
                 let patched = !config.patches.is_empty() || patches::are_there(dir.path())?;
                 let parts = match patched {
                     false => image.disk,
                     true => patches::disk(&store, image, dir.path())?,
                 };
                 // What is open stays, whatever becomes of the store.
-                Self::over(Content::Parts(parts), dir)
+                Ok(Self {
+                    image_dir,
+                    ..Self::over(Content::Parts(parts), dir)?
+                })
             }
         }
     }
@@ -190,6 +197,7 @@ impl Root {
                 upper: UPPER.to_owned(),
             },
             writable,
+            image_dir: None,
         })
     }
 }

@@ -581,7 +581,8 @@ impl Parts {
         let lock = &begun.owned.lock;
         let root = Root::open(&launch.home, &begun.config, begun.owned.dir())?;
         let disks = root.disks.iter().map(|disk| disk.id).collect();
-        let boot_messages = settings::messages(&begun.config, root.guest)?;
+        let boot_messages =
+            settings::messages(&begun.config, root.guest, root.image_dir.as_deref())?;
         let machine = Machine::open(launch, &begun.config, lock, root.disks)?;
         let logger = Logger::start(&begun.owned.dir().logs())
             .map_err(|error| host("cannot open the logs", &error))?;
