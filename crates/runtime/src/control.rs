@@ -164,6 +164,8 @@ pub struct Launch {
     /// The template of writable layers, where one is installed. Only a creation needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper_template: Option<PathBuf>,
+    /// Whether images may be mapped into the memory of guests, so that sandboxes have their pages in common.
+    pub map_images: bool,
     /// When the sandbox was asked for (`CLOCK_MONOTONIC`, ns).
     pub requested_ns: u64,
     /// How long the boot may take, in milliseconds.

@@ -14,6 +14,7 @@ pub mod control;
 pub mod conversation;
 pub mod end;
 pub mod images;
+pub mod kernel_config;
 pub mod lines;
 pub mod logs;
 pub mod metrics;

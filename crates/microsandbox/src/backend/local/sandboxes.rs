@@ -56,6 +56,7 @@ impl LocalBackend {
         let log = config.runtime.log_level;
         let launch = Launch {
             upper_template: template(&what, &home)?,
+            map_images: home::map_images(),
             what,
             home: home.clone(),
             detached,

@@ -129,6 +129,7 @@ fn an_image_is_one_disk_of_its_layers() {
     assert_eq!(files["none"], None);
     let root = place.open(&config).unwrap();
     assert!(matches!(root.guest, GuestRoot::Overlay { .. }));
+    assert!(root.mapped.is_none());
     assert!(matches!(
         root.disks[1],
         Disk {
@@ -136,6 +137,33 @@ fn an_image_is_one_disk_of_its_layers() {
             content: Content::Own(_)
         }
     ));
+}
+
+#[test]
+fn an_image_is_mapped_as_one_disk() {
+    let place = Place::new();
+    let options = [
+        "VIRTIO_PMEM",
+        "BLK_DEV_PMEM",
+        "ZONE_DEVICE",
+        "FS_DAX",
+        "EROFS_FS",
+    ];
+    let kernel = options
+        .map(|option| format!("CONFIG_{option}=y\n"))
+        .concat();
+    fs::write(place.path("kernel"), sample::kernel(&kernel)).unwrap();
+    let digest = place.load(&[BASE, EMPTY, APP]);
+    let config = place.image(digest, Vec::new());
+    place.prepare(&config, Some("template")).unwrap();
+    let root = place.open(&config).unwrap();
+    let Some(Content::Parts(parts)) = root.mapped else {
+        panic!("{:?}", root.mapped);
+    };
+    // Metadata, and the two layers that have data.
+    assert_eq!(parts.len(), 3);
+    assert!(matches!(root.guest, GuestRoot::Mapped { .. }));
+    assert_eq!(root.disks.len(), 1);
 }
 
 fn patches(place: &Place) -> Vec<Patch> {
