@@ -56,7 +56,8 @@ pub(crate) fn home() -> MicrosandboxResult<PathBuf> {
         })
 }
 
-/// Whether sandboxes may have the pages of their images in common. They do unless `MSB_MAP_IMAGES` is `0`.
+/// Whether sandboxes may have the pages of their images in common. They do unless `MSB_MAP_IMAGES` is `0`: what is shared
+/// can be watched, by timing, by those who share it.
 pub(crate) fn map_images() -> bool {
     env::var_os("MSB_MAP_IMAGES").is_none_or(|value| value != "0")
 }

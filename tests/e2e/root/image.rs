@@ -20,7 +20,9 @@ use super::{prints, removed, succeeds};
 const IMAGE: &str = "msb-test/app:1";
 
 /// Runs a test in an empty home.
-async fn at_home(test: impl AsyncFnOnce(&Path, &LocalBackend) -> Result<()>) -> Result<()> {
+pub(super) async fn at_home(
+    test: impl AsyncFnOnce(&Path, &LocalBackend) -> Result<()>,
+) -> Result<()> {
     let home = tempfile::tempdir()?;
     let local = Arc::new(LocalBackend::builder().home(home.path()).lazy());
     let done = with_backend(local.clone(), test(home.path(), &local)).await;
@@ -43,14 +45,14 @@ fn app() -> Result<Archive> {
     Archive::new().layer(base)?.layer(app)
 }
 
-async fn load(home: &Path, local: &LocalBackend, archive: Archive) -> Result<()> {
+pub(super) async fn load(home: &Path, local: &LocalBackend, archive: Archive) -> Result<()> {
     let path = archive.write(IMAGE, &home.join("image.tar"))?;
     let loaded = Image::load(local, &path, ImageLoadOptions::new()).await?;
     assert_eq!(loaded.len(), 1);
     Ok(fs::remove_file(path)?)
 }
 
-fn of(name: &str) -> SandboxBuilder {
+pub(super) fn of(name: &str) -> SandboxBuilder {
     let builder = Sandbox::builder(name).image(IMAGE).memory(128u32);
     builder.pull_policy(PullPolicy::Never)
 }
