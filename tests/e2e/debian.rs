@@ -1,5 +1,5 @@
 //! A guest as people have them, a Debian: Python reads its script, pip installs what was copied in,
-//! and real trees go to the host and back.
+//! systemd is its init, and real trees go to the host and back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -7,10 +7,11 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use microsandbox::Sandbox;
-use msb_tests::{Fixture, wheel};
+use microsandbox::{EndReason, Sandbox};
+use msb_tests::{Fixture, PATIENCE, in_time, wheel};
 use sha2::{Digest, Sha256};
 
 fn hex(bytes: impl AsRef<[u8]>) -> String {
@@ -122,6 +123,48 @@ async fn a_wheel_is_installed_tested_and_its_result_copied_out() -> Result<()> {
         "the table is another"
     );
     sandbox.stop().await?;
+    Ok(())
+}
+
+/// How long systemd may take to come up in a guest that is emulated.
+const SYSTEMD: Duration = PATIENCE.saturating_mul(3);
+
+/// A service with words for its log, at both ends.
+const SERVICE: &str = "[Service]\nExecStart=/bin/sh -c 'echo it began > /root/service; exec sleep infinity'\n\
+    ExecStop=/bin/sh -c 'echo it ended > /root/ended'\n[Install]\nWantedBy=multi-user.target\n";
+
+#[tokio::test]
+async fn systemd_is_its_init_and_ends_its_services() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let builder = fixture.debian("deb-systemd")?.ephemeral(false);
+    let sandbox = in_time(SYSTEMD, builder.init("auto").create()).await?;
+    // Commands run before systemd listens. `degraded` is up too: a unit may want what this machine has not.
+    let up = "until [ -S /run/systemd/private ]; do sleep 0.1; done; systemctl is-system-running --wait; systemctl --failed --no-legend --plain; \
+              cat /proc/1/comm; systemctl show --property=Version --value";
+    let up = in_time(SYSTEMD, sandbox.shell(up)).await?.stdout()?;
+    ensure!(
+        (up.starts_with("running\n") || up.starts_with("degraded\n")) && up.contains("\nsystemd\n"),
+        "it did not come up: {up}"
+    );
+    sandbox
+        .fs()
+        .write("/etc/systemd/system/own.service", SERVICE)
+        .await?;
+    let started = "systemctl daemon-reload && systemctl enable --now own.service && \
+                   until [ -s /root/service ]; do sleep 0.1; done; systemctl is-active own.service";
+    let started = in_time(SYSTEMD, sandbox.shell(started)).await?;
+    ensure!(started.stdout()? == "active\n", "{started:?}");
+    // A command of ours is none of systemd's, and is there beside it.
+    script(&sandbox, "kill -0 1 && [ \"$(hostname)\" = deb-systemd ]").await?;
+    in_time(SYSTEMD, sandbox.stop_with_timeout(SYSTEMD)).await?;
+    assert_eq!(sandbox.end_reason(), Some(EndReason::Stopped));
+
+    let again = in_time(SYSTEMD, sandbox.handle().await?.start()).await?;
+    // The service that begins anew writes over it.
+    let ended = script(&again, "cat /root/ended").await?;
+    assert_eq!(String::from_utf8(ended)?, "it ended\n");
+    in_time(SYSTEMD, again.kill()).await?;
+    again.remove_persisted().await?;
     Ok(())
 }
 

@@ -215,13 +215,18 @@ async fn soak_two_thousand_sessions() -> Result<()> {
         "the agent took {most:.2} MiB for what it keeps"
     );
 
-    // The newest are still to be had, and nobody else.
+    // The newest are still to be had, and nobody else. One that had ended before it was collected was
+    // kept until then, and an older one had to go for it: as many of the last batch as were collected.
     let listed = within(sandbox.sessions()).await?;
     let ended = listed.iter().filter(|session| {
         session.state == SessionState::Exited && session.command.contains("head -c")
     });
-    assert_eq!(ended.count(), KEPT);
-    let gone = kept.len() - KEPT;
+    let there = ended.count();
+    ensure!(
+        (KEPT - BATCH..=KEPT).contains(&there),
+        "{there} sessions are kept"
+    );
+    let gone = kept.len() - there;
     for (n, (i, id)) in kept.iter().enumerate() {
         if n < gone {
             not_found(sandbox.attach_session(id).await, id)?;

@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod archives;
 mod boot;
 mod boot_duties;
 mod debian;
@@ -17,15 +18,18 @@ mod exec_options;
 mod fidelity;
 mod fs;
 mod homes;
+mod images;
 mod kill;
 mod life;
 mod life_kill;
 mod life_many;
 mod life_pid;
 mod ordinary_user;
+mod pulls;
 mod refused;
 mod root;
 mod sessions;
+mod snapshots;
 mod standalone;
 mod streams;
 mod terminals;

@@ -1,7 +1,9 @@
 //! What is left on the host: processes, sockets, directories.
 
+use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -72,10 +74,28 @@ pub async fn nothing_left() -> Result<()> {
         }
         ensure!(
             Instant::now() < deadline,
-            "left behind: {processes:?} {dirs:?}"
+            "left behind: {processes:?} {:?}; the kernel said last:\n{}",
+            dirs.iter().map(|dir| files(dir)).collect::<Vec<_>>(),
+            kernel_log()
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// A directory and what is in it.
+fn files(dir: &Path) -> (&Path, Vec<OsString>) {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    (dir, entries.map(|entry| entry.file_name()).collect())
+}
+
+/// The last lines of this machine's kernel: a program that crashed is in them.
+fn kernel_log() -> String {
+    let output = Command::new("dmesg").output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines.len().saturating_sub(10);
+    lines.get(last..).unwrap_or_default().join("\n")
 }
 
 /// Sends SIGKILL to a process.

@@ -16,17 +16,23 @@ pub mod bulk;
 pub mod erofs;
 pub mod holdings;
 pub mod host;
+pub mod image;
+pub mod images;
 pub mod memory;
+pub mod registry;
 pub mod screen;
 pub mod sessions;
 pub mod soak;
 pub mod ssh;
 pub mod tmpfs;
+pub mod trees;
 pub mod truth;
 pub mod walk;
 pub mod wheel;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -37,10 +43,48 @@ use tempfile::TempDir;
 /// emulated, and busy.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A directory for one test: its disk, and whatever else it makes.
+/// A directory for one test: its disk, and whatever else it makes. What is still there of its sandboxes
+/// when it is dropped goes with it: a test that fails must not make others fail that look at the home.
 #[derive(Debug)]
 pub struct Fixture {
     dir: TempDir,
+    sandboxes: Mutex<BTreeSet<String>>,
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let names = std::mem::take(
+            self.sandboxes
+                .get_mut()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        // The test's own runtime may be on its way out.
+        let removing = std::thread::spawn(move || remove(names));
+        let _ = removing.join();
+    }
+}
+
+/// Removes what is there of these sandboxes.
+fn remove(names: BTreeSet<String>) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    else {
+        return;
+    };
+    runtime.block_on(async {
+        for name in names {
+            let Ok(handle) = Sandbox::get(&name).await else {
+                continue;
+            };
+            eprintln!("sandbox {name} was left behind; removing it");
+            let removing = async {
+                let _ = handle.kill().await;
+                let _ = Sandbox::remove(&name).await;
+            };
+            let _ = tokio::time::timeout(PATIENCE, removing).await;
+        }
+    });
 }
 
 impl Fixture {
@@ -49,6 +93,7 @@ impl Fixture {
         home()?;
         Ok(Self {
             dir: tempfile::tempdir().context("no temporary directory")?,
+            sandboxes: Mutex::default(),
         })
     }
 
@@ -88,15 +133,26 @@ impl Fixture {
 
     /// The same, but its record stays.
     pub fn kept(&self, name: &str) -> Result<SandboxBuilder> {
+        self.owns(name);
         Ok(Sandbox::builder(name).image(self.disk()?).memory(128u32))
     }
 
     /// A sandbox of one CPU and 256 MiB on a Debian of its own. Nothing of it stays when it ends.
     pub fn debian(&self, name: &str) -> Result<SandboxBuilder> {
+        self.owns(name);
         let disk = self.path().join("debian.ext4");
         disk::copy(&disk::debian()?, &disk)?;
         let builder = Sandbox::builder(name).image(disk).memory(256u32);
         Ok(builder.ephemeral(true))
+    }
+
+    /// Has what is left of a sandbox removed when this is dropped.
+    pub fn owns(&self, name: &str) {
+        let mut sandboxes = self
+            .sandboxes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        sandboxes.insert(name.to_owned());
     }
 
     /// What [`builder`](Self::builder) makes, created.

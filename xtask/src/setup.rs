@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::guest::images;
 use crate::{kvm, proc};
 
 /// For the guest kernel, the root disks of tests, and the terminals that tests type at.
@@ -43,7 +44,9 @@ pub(crate) fn run_with(more: &[&'static str]) -> Result<()> {
     if !proc::on_path("dpkg-query") {
         bail!(
             "this is no Debian: install the equivalents of {} yourself",
-            [&BUILD[..], &NESTED[..], more].concat().join(" ")
+            [&BUILD[..], &images::PACKAGES, &NESTED, more]
+                .concat()
+                .join(" ")
         );
     }
     let mut missing = missing(&[&wanted()[..], more].concat())?;
@@ -65,7 +68,7 @@ fn needs_nested() -> bool {
 }
 
 fn wanted() -> Vec<&'static str> {
-    let mut wanted = BUILD.to_vec();
+    let mut wanted = [&BUILD[..], &images::PACKAGES].concat();
     if !rustix::process::geteuid().is_root() {
         wanted.extend(NOT_ROOT);
     }

@@ -24,6 +24,8 @@ pub mod manifest;
 pub mod node;
 pub mod patch;
 pub mod reference;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod shown;
 pub mod snapshot;
 pub mod store;

@@ -65,6 +65,21 @@ pub enum Kind<C> {
     Socket,
 }
 
+impl<C> Kind<C> {
+    /// The same kind of thing, whose contents, if it is a file, are told by `content`.
+    pub fn map<D>(&self, content: impl FnOnce(&C) -> D) -> Kind<D> {
+        match self {
+            Self::File(file) => Kind::File(content(file)),
+            Self::Directory => Kind::Directory,
+            Self::Symlink(target) => Kind::Symlink(target.clone()),
+            Self::CharDevice(device) => Kind::CharDevice(*device),
+            Self::BlockDevice(device) => Kind::BlockDevice(*device),
+            Self::Fifo => Kind::Fifo,
+            Self::Socket => Kind::Socket,
+        }
+    }
+}
+
 /// A device's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {

@@ -82,10 +82,19 @@ impl FromStr for Reference {
         if text.len() > MAX_REFERENCE {
             return Err(ReferenceError::TooLong(text.len()));
         }
-        let parsed = Parsed::try_from(text).map_err(|source| ReferenceError::Invalid {
+        let invalid = |source| ReferenceError::Invalid {
             text: text.to_owned(),
             source,
-        })?;
+        };
+        let parsed = Parsed::try_from(text).map_err(invalid)?;
+        // Capitals are for host names. What stands where one could and turns out to be none passed for one.
+        if parsed
+            .repository()
+            .bytes()
+            .any(|byte| byte.is_ascii_uppercase())
+        {
+            return Err(invalid(ParseError::NameContainsUppercase));
+        }
         let digest = parsed.digest().map(Digest::from_str).transpose();
         let digest = digest.map_err(|_| ReferenceError::Digest {
             text: text.to_owned(),
@@ -102,6 +111,8 @@ impl fmt::Display for Reference {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -129,12 +140,23 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn what_is_whole_reads_as_itself(text in "([aA0.:-]{0,6}/){0,2}[aA0._-]{1,6}(:[aA0é._-]{1,4})?(@sha256:[0a]{64})?") {
+            if let Ok(reference) = text.parse::<Reference>() {
+                prop_assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference);
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_reference_is_refused() {
         let sha512 = format!("python@sha512:{}", "0".repeat(128));
         let upper = format!("python@sha256:{}", "A".repeat(64));
         let long = "a".repeat(300);
-        for text in ["", "Python", "a b", "../etc", "/x", &sha512, &upper, &long] {
+        for text in [
+            "", "Python", "Team/app", "a b", "../etc", "/x", &sha512, &upper, &long,
+        ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
         let huge = "a/".repeat(1 << 20);

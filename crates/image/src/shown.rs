@@ -19,7 +19,8 @@ pub(crate) fn shown(path: &[u8]) -> String {
                 .chain((!plain).then(|| c.escape_default()).into_iter().flatten())
         })
         .collect();
-    format!("/{text}{more}")
+    let slash = if text.starts_with('/') { "" } else { "/" };
+    format!("{slash}{text}{more}")
 }
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod tests {
     fn what_a_terminal_would_obey_is_escaped() {
         assert_eq!(shown(b"a/b\x1b[2J\nc"), "/a/b\\u{1b}[2J\\nc");
         assert_eq!(shown(b""), "/");
+        assert_eq!(shown(b"/a"), "/a");
         assert_eq!(shown("größe".as_bytes()), "/größe");
         assert!(shown(&[b'x'; 5000]).len() < 300);
     }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::{Stream, StreamExt};
+use microsandbox::config::{self, RegistryAuthEntry, RegistryCredentialStore, RegistryEntry};
 use microsandbox::image::{CachedImageMetadata, ImageArchiveFormat, ImageLoadOptions};
 use microsandbox::logs::{self, LogCursor, LogEntry, LogOptions, LogSource, LogStream};
 use microsandbox::logs::{LogCursorParseError, LogSnapshot, LogStreamOptions, LogStreamStart};
@@ -24,12 +25,15 @@ use microsandbox::sandbox::{
     StatVirtualization, VolumeMount, metrics::all_sandbox_metrics,
 };
 use microsandbox::size::{Mebibytes, SizeExt};
+use microsandbox::snapshot::{ImageRef, Manifest, UpperIntegrity, UpperLayer};
 use microsandbox::{
     AgentClientError, Backend, BackendKind, BootError, BuildError, Errno, ExecFailed, ExecHandle,
-    ExecOptionsBuilder, ExecOutput, ExitStatus, HttpError, Image, ImageConfigDetail, ImageDetail,
-    ImageError, ImageHandle, ImageLayerDetail, ImagePruneReport, LocalBackend, LogLevel,
-    MicrosandboxError, MicrosandboxResult as R, NetworkPolicy, RegistryAuth, RlimitResource,
-    Sandbox, SandboxBuilder, SandboxConfig, Snapshot, validate_sandbox_name,
+    ExecOptionsBuilder, ExecOutput, ExitStatus, ExportOpts, HttpError, Image, ImageConfigDetail,
+    ImageDetail, ImageError, ImageHandle, ImageLayerDetail, ImagePruneReport, LocalBackend,
+    LogLevel, MicrosandboxError, MicrosandboxResult as R, NetworkPolicy, RegistryAuth,
+    RlimitResource, Sandbox, SandboxBuilder, SandboxConfig, Snapshot, SnapshotBuilder,
+    SnapshotConfig, SnapshotDestination, SnapshotFormat, SnapshotHandle, SnapshotVerifyReport,
+    UpperVerifyStatus, validate_sandbox_name,
 };
 use tokio::task::JoinHandle;
 
@@ -113,6 +117,87 @@ async fn commands(sandbox: &Sandbox) -> R<()> {
     let _: ExecOutput = sandbox.shell_with("ls", options).await?;
     let _: ExecHandle = sandbox.shell_stream("ls").await?;
     let _: ExecHandle = sandbox.shell_stream_with("ls", options).await?;
+    Ok(())
+}
+
+async fn snapshots(out: &Path) -> R<()> {
+    let builder: SnapshotBuilder = Snapshot::builder("web");
+    let builder = builder
+        .name("base")
+        .path("/snapshots/base")
+        .destination(SnapshotDestination::Name("base".to_owned()))
+        .destination(SnapshotDestination::Path(PathBuf::new()))
+        .label("stage", String::from("ready"))
+        .force()
+        .record_integrity();
+    let config: SnapshotConfig = builder.build()?;
+    let _: SnapshotConfig = SnapshotConfig {
+        source_sandbox: "web".to_owned(),
+        destination: SnapshotDestination::Name("base".to_owned()),
+        labels: vec![("a".to_owned(), "b".to_owned())],
+        force: false,
+        record_integrity: true,
+    };
+    let _: Snapshot = Snapshot::create(config).await?;
+    let _: Snapshot = Snapshot::builder(String::from("web"))
+        .name("base")
+        .create()
+        .await?;
+    let snapshot: Snapshot = Snapshot::open("base").await?;
+    let _: Snapshot = Snapshot::open(String::from("/snapshots/base")).await?;
+    let (_, _, _): (&Path, &str, u64) = (snapshot.path(), snapshot.digest(), snapshot.size_bytes());
+    let manifest: &Manifest = snapshot.manifest();
+    let _: (u32, SnapshotFormat, &str) = (manifest.schema, manifest.format, &manifest.fstype);
+    let ImageRef {
+        reference,
+        manifest_digest,
+    } = &manifest.image;
+    let _: (&String, &String) = (reference, manifest_digest);
+    let _: (&Option<String>, &String) = (&manifest.parent, &manifest.created_at);
+    let _: (&BTreeMap<String, String>, &Option<String>) =
+        (&manifest.labels, &manifest.source_sandbox);
+    let UpperLayer {
+        file,
+        size_bytes,
+        integrity,
+    } = &manifest.upper;
+    let _: (&String, &u64) = (file, size_bytes);
+    if let Some(UpperIntegrity { algorithm, digest }) = integrity {
+        let _: (&String, &String) = (algorithm, digest);
+    }
+    let SnapshotVerifyReport {
+        digest,
+        path,
+        upper,
+    } = snapshot.verify().await?;
+    let _: (String, PathBuf) = (digest, path);
+    match upper {
+        UpperVerifyStatus::NotRecorded => {}
+        UpperVerifyStatus::Verified { algorithm, digest } => {
+            let _: (String, String) = (algorithm, digest);
+        }
+    }
+    let handle: SnapshotHandle = Snapshot::get("sha256:0").await?;
+    let _: Vec<SnapshotHandle> = Snapshot::list().await?;
+    let _: Vec<Snapshot> = Snapshot::list_dir("/snapshots").await?;
+    let () = Snapshot::remove("base", true).await?;
+    let _: usize = Snapshot::reindex(PathBuf::new()).await?;
+    let opts = ExportOpts {
+        with_parents: true,
+        with_image: true,
+        plain_tar: true,
+    };
+    let () = Snapshot::export("base", out, opts).await?;
+    let () = Snapshot::export("base", out, ExportOpts::default()).await?;
+    let _: SnapshotHandle = Snapshot::import(out, None).await?;
+    let _: SnapshotHandle = Snapshot::import(out, Some(out)).await?;
+    let _: (&str, Option<&str>, Option<&str>) =
+        (handle.digest(), handle.name(), handle.parent_digest());
+    let _: (&str, SnapshotFormat, Option<u64>) =
+        (handle.image_ref(), handle.format(), handle.size_bytes());
+    let _: (NaiveDateTime, &Path) = (handle.created_at(), handle.path());
+    let _: Snapshot = handle.open().await?;
+    let () = handle.remove(false).await?;
     Ok(())
 }
 
@@ -537,6 +622,27 @@ fn errors(error: MicrosandboxError) {
     }
 }
 
+async fn registries(path: PathBuf) -> R<()> {
+    let () = config::set_registry_keyring_auth("ghcr.io", "ann", "password")?;
+    let _: Option<RegistryAuth> = config::get_registry_keyring_auth("ghcr.io")?;
+    let () = config::delete_registry_keyring_auth("ghcr.io")?;
+    let auth = RegistryAuthEntry {
+        username: String::new(),
+        store: Some(RegistryCredentialStore::Keyring),
+        password_env: None,
+        secret_name: None,
+    };
+    let entry = RegistryEntry {
+        auth: Some(auth),
+        insecure: false,
+    };
+    let builder = LocalBackend::builder()
+        .ca_certs(Some(path))
+        .registry_hosts(HashMap::from([("ghcr.io".to_owned(), entry)]));
+    let _: LocalBackend = builder.build().await?;
+    Ok(())
+}
+
 fn process(path: PathBuf) {
     microsandbox::set_libkrunfw_path(path);
     let _: [usize; 2] = [
@@ -552,6 +658,7 @@ fn what_is_given_can_be_sent() {
     fn spawned(_: impl Future + Send) {}
     sent::<(Sandbox, SandboxHandle, SandboxBuilder, SandboxConfig)>();
     sent::<(MicrosandboxError, PullProgressHandle, Snapshot)>();
+    sent::<(SnapshotBuilder, SnapshotConfig, SnapshotHandle)>();
     spawned(Sandbox::builder("web").create());
     spawned(Sandbox::start("web"));
     sent::<(ImageHandle, ImageDetail, ImagePruneReport)>();

@@ -166,6 +166,9 @@ pub struct Launch {
     pub upper_template: Option<PathBuf>,
     /// Whether images may be mapped into the memory of guests, so that sandboxes have their pages in common.
     pub map_images: bool,
+    /// The writable layer of a snapshot, which a creation begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_upper: Option<PathBuf>,
     /// When the sandbox was asked for (`CLOCK_MONOTONIC`, ns).
     pub requested_ns: u64,
     /// How long the boot may take, in milliseconds.

@@ -110,6 +110,9 @@ impl InUse for HomeInUse {
         let mut images = self.sandboxes()?;
         let snapshots = Snapshots::of(&self.home).images_in_use();
         images.extend(snapshots.map_err(HomeInUseError::Snapshot)?);
+        // A sandbox may have been made of a snapshot, and the snapshot removed, between the two looks; the other
+        // way round is no matter, as sandboxes were looked at first.
+        images.extend(self.sandboxes()?);
         Ok(images)
     }
 }
@@ -151,7 +154,7 @@ mod tests {
         create(home, "web", Some(digest.to_string()));
         create(home, "disk", None);
         fs::write(home.join("sandboxes/notes"), "a file").unwrap();
-        assert_eq!(in_use.in_use().unwrap(), [digest]);
+        assert_eq!(in_use.in_use().unwrap(), [digest; 2]);
         SandboxDir::of(home, "web").remove().unwrap();
         assert_eq!(in_use.in_use().unwrap(), []);
     }

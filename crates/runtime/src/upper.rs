@@ -6,20 +6,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::{SeekFrom, ioctl_ficlone, seek};
-use rustix::io::Errno;
+use msb_image::snapshot::always;
+use msb_image::snapshot::copy::copy;
 
 /// The name of a sandbox's writable layer in its directory.
 pub const FILE: &str = "upper.ext4";
-
-/// Bytes that are copied at a time, and looked at for whether they are all zeros.
-const CHUNK: usize = 64 << 10;
-
-/// What is left out of a copy when it is all zeros.
-const BLOCK: usize = 4096;
 
 /// A writable layer that could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -75,8 +68,8 @@ pub fn make(source: &Path, target: &Path, bytes: u64) -> Result<(), UpperError> 
     let directory = target.parent().unwrap_or(Path::new("."));
     // Readable by its owner alone.
     let new = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
-    copy(&from, new.as_file())
-        .and_then(|()| new.as_file().set_len(bytes))
+    copy(&from, new.as_file(), &mut always)
+        .and_then(|_| new.as_file().set_len(bytes))
         .and_then(|()| new.as_file().sync_all())
         .map_err(unwritable)?;
     new.persist(target)
@@ -91,50 +84,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).open(path)
 }
 
-/// Copies all of a file to an empty one; zeros take no room.
-fn copy(from: &File, to: &File) -> io::Result<()> {
-    match ioctl_ficlone(to, from) {
-        Ok(()) => return Ok(()),
-        // Not this file system, not between these two, or no such call: each has its number.
-        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY | Errno::NOSYS) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let end = from.metadata()?.len();
-    let mut at = 0;
-    while at < end {
-        let data = match seek(from, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            // Nothing but a hole is left.
-            Err(Errno::NXIO) => break,
-            Err(error) => return Err(error.into()),
-        };
-        let hole = seek(from, SeekFrom::Hole(data))?.min(end);
-        copy_data(from, to, data, hole)?;
-        at = hole.max(data + 1);
-    }
-    to.set_len(end)
-}
-
-fn copy_data(from: &File, to: &File, mut at: u64, end: u64) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
-        let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-        from.read_exact_at(chunk, at)?;
-        for block in chunk.chunks(BLOCK) {
-            if block.iter().any(|byte| *byte != 0) {
-                to.write_all_at(block, at)?;
-            }
-            at += block.len() as u64;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
     use super::*;
 
@@ -167,19 +120,6 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
         make(&template, &upper, 4 << 20).unwrap();
         assert_eq!(fs::metadata(&upper).unwrap().len(), 4 << 20);
-    }
-
-    #[test]
-    fn without_shared_data_holes_are_left_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let from = File::open(template(dir.path())).unwrap();
-        let to = File::create(dir.path().join("copy")).unwrap();
-        copy_data(&from, &to, 0, 4 << 20).unwrap();
-        assert!(to.metadata().unwrap().blocks() * 512 <= 64 << 10);
-        assert!(
-            fs::read(dir.path().join("copy")).unwrap()
-                == fs::read(dir.path().join("template")).unwrap()
-        );
     }
 
     #[test]

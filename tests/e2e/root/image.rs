@@ -17,10 +17,10 @@ use msb_tests::{PATIENCE, host, within};
 use super::{prints, removed, succeeds};
 
 /// What the image of these tests is called.
-const IMAGE: &str = "msb-test/app:1";
+pub(crate) const IMAGE: &str = "msb-test/app:1";
 
 /// Runs a test in an empty home.
-pub(super) async fn at_home(
+pub(crate) async fn at_home(
     test: impl AsyncFnOnce(&Path, &LocalBackend) -> Result<()>,
 ) -> Result<()> {
     let home = tempfile::tempdir()?;
@@ -31,7 +31,7 @@ pub(super) async fn at_home(
 }
 
 /// Two layers: the second changes and removes something of the first.
-fn app() -> Result<Archive> {
+pub(crate) fn app() -> Result<Archive> {
     let base = Layer::busybox()?
         .file("srv/text", b"from the base\n", 0o644)?
         .file("srv/gone", b"", 0o644)?
@@ -45,14 +45,16 @@ fn app() -> Result<Archive> {
     Archive::new().layer(base)?.layer(app)
 }
 
-pub(super) async fn load(home: &Path, local: &LocalBackend, archive: Archive) -> Result<()> {
+/// Loads an image into a home, under its name.
+pub(crate) async fn load(home: &Path, local: &LocalBackend, archive: Archive) -> Result<()> {
     let path = archive.write(IMAGE, &home.join("image.tar"))?;
     let loaded = Image::load(local, &path, ImageLoadOptions::new()).await?;
     assert_eq!(loaded.len(), 1);
     Ok(fs::remove_file(path)?)
 }
 
-pub(super) fn of(name: &str) -> SandboxBuilder {
+/// A sandbox of the image, yet to be created.
+pub(crate) fn of(name: &str) -> SandboxBuilder {
     let builder = Sandbox::builder(name).image(IMAGE).memory(128u32);
     builder.pull_policy(PullPolicy::Never)
 }

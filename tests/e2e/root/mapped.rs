@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use microsandbox::Sandbox;
+use microsandbox::sandbox::PullPolicy;
+use microsandbox::{Sandbox, Snapshot};
 use msb_tests::archive::{Archive, Layer};
 use msb_tests::memory::Processes;
-use msb_tests::{erofs, host, within};
+use msb_tests::{PATIENCE, erofs, host, within};
 
-use super::image::{at_home, load, of};
+use super::image::{app, at_home, load, of};
 use super::{Fixture, kept, prints, removed, succeeds, until};
 
 const MIB: usize = 1 << 20;
@@ -222,6 +223,37 @@ async fn what_a_guest_writes_to_the_device_is_nowhere() -> Result<()> {
         assert_eq!(mapped.copied, 0, "{mapped:?}");
         removed(&one).await?;
         removed(&two).await
+    })
+    .await
+}
+
+/// A sandbox with patches has metadata of its own, which a snapshot does not have: it is made anew beneath what is written.
+#[tokio::test]
+async fn what_begins_from_a_snapshot_has_it_mapped_with_its_patches() -> Result<()> {
+    at_home(async |home, local| {
+        load(home, local, app()?).await?;
+        let patched = of("parent").patch(|patch| {
+            patch
+                .text("/etc/app/conf", "on\n", None, false)
+                .append("/srv/text", "and more\n")
+                .remove("/srv/large")
+        });
+        let parent = within(patched.create()).await?;
+        check(&parent).await?;
+        let look = "cat /etc/app/conf /srv/text; ls /srv/large 2>/dev/null; cat /srv/kept";
+        let expected = "on\nfrom the app\nand more\nkept\n";
+        prints(&parent, "echo kept > /srv/kept").await?;
+        assert_eq!(prints(&parent, look).await?, expected);
+        within(parent.stop_with_timeout(PATIENCE)).await?;
+        within(Snapshot::builder("parent").name("base").create()).await?;
+        Sandbox::remove("parent").await?;
+        let child = Sandbox::builder("child")
+            .from_snapshot("base")
+            .memory(128u32);
+        let child = within(child.pull_policy(PullPolicy::Never).create()).await?;
+        check(&child).await?;
+        assert_eq!(prints(&child, look).await?, expected);
+        removed(&child).await
     })
     .await
 }

@@ -4,7 +4,7 @@
 mod disk;
 mod duties;
 mod ends;
-mod image;
+pub(crate) mod image;
 mod mapped;
 mod space;
 
@@ -43,7 +43,7 @@ fn upper(name: &str) -> Result<PathBuf> {
 }
 
 /// What a script prints; it must succeed.
-async fn prints(sandbox: &Sandbox, script: &str) -> Result<String> {
+pub(crate) async fn prints(sandbox: &Sandbox, script: &str) -> Result<String> {
     let output = within(sandbox.shell(script)).await?;
     let stderr = output.stderr()?;
     ensure!(output.status().success, "{script}: {stderr}");
@@ -66,7 +66,7 @@ async fn until(what: &str, mut look: impl AsyncFnMut() -> Result<bool>) -> Resul
 }
 
 /// Stops a sandbox in good order and removes it.
-async fn removed(sandbox: &Sandbox) -> Result<()> {
+pub(crate) async fn removed(sandbox: &Sandbox) -> Result<()> {
     within(sandbox.stop_with_timeout(PATIENCE)).await?;
     within(sandbox.remove_persisted()).await?;
     Ok(())

@@ -2,6 +2,7 @@
 //! template of writable layers.
 
 pub(crate) mod debian;
+pub(crate) mod images;
 pub(crate) mod initramfs;
 pub(crate) mod kconfig;
 pub(crate) mod kernel;
@@ -21,6 +22,9 @@ pub(crate) struct Options {
     /// Make the Debian disk of the end-to-end tests too
     #[arg(long)]
     debian: bool,
+    /// Make the images of the end-to-end tests too
+    #[arg(long)]
+    images: bool,
     /// Print shell lines that export MSB_KERNEL_PATH, MSB_INITRAMFS_PATH and MSB_UPPER_TEMPLATE_PATH
     #[arg(long)]
     env: bool,
@@ -66,6 +70,9 @@ pub(crate) fn main(options: &Options) -> Result<()> {
     }
     if options.debian {
         lines.push(("debian", debian::VARIABLE, debian::build()?));
+    }
+    if options.images {
+        lines.push(("images", images::VARIABLE, images::build()?));
     }
     for (name, variable, path) in lines {
         if options.env {

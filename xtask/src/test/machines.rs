@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::files::TestFiles;
 use super::suite::{Count, Part};
 use crate::cargo::{self, Executable};
-use crate::guest::debian;
 use crate::kvm::{self, Call, Outcome, Streams};
 use crate::paths;
 use crate::product::Product;
@@ -29,14 +29,14 @@ const DETAILS: &str = "failures:";
 /// Runs all tests that have one of the names.
 pub(super) fn run(names: &[String], timeout: Duration) -> Result<ExitCode> {
     let product = Product::build()?;
-    let debian = debian::build()?;
+    let files = TestFiles::build()?;
     let tests = cargo::end_to_end_tests()?;
     let options = kvm::Options::with_timeout(timeout);
     let call = |part: Part| -> Result<Call> {
         let mut call = Call::here(suite_command(&options, part, &tests, names)?)?;
         call.cwd = paths::workspace().join("tests").into_os_string();
         product.show_to(&mut call)?;
-        call.set(debian::VARIABLE, debian.clone());
+        files.show_to(&mut call);
         Ok(call)
     };
     if kvm::is_direct(&options) {

@@ -148,7 +148,7 @@ impl Found {
     fn store(&self, claim: &Claim, limits: &Limits) -> Result<(), ArchiveError> {
         let (_, config) = &self.parsed;
         for (layer, diff_id) in self.layers.iter().zip(&config.diff_ids) {
-            claim.adopt_blob(&layer.path, &layer.digest, layer.size)?;
+            claim.adopt_blob(&layer.path, &layer.digest)?;
             let progress = &mut |_| std::ops::ControlFlow::Continue(());
             claim.unpack_layer(&layer.digest, diff_id, limits, progress)?;
         }

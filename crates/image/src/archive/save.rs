@@ -253,12 +253,12 @@ impl<'a> Blobs<'a> {
             let name = name::blob(blob.digest());
             sink.file(&name, blob.size(), &mut reader)?;
             // As much as was written, and no more.
-            let found = reader.digest();
-            if found != *blob.digest() {
-                return Err(StoreError::Integrity {
-                    path: blob.path().to_path_buf(),
+            if reader.digest() != *blob.digest() {
+                self.claim.check_blob(blob)?;
+                // Whoever changed it has changed it back.
+                return Err(StoreError::WrongDigest {
                     expected: *blob.digest(),
-                    found,
+                    found: reader.digest(),
                 }
                 .into());
             }

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use crate::layer::{Action, Change};
-use crate::node::{Content, Kind, Node};
+use crate::node::{Content, Node};
 use crate::tree::{FileContent, InodeId, Tree};
 
 /// The changes from `before` to `after`, whose new files are in the data blob of layer `index`.
@@ -92,18 +92,9 @@ impl Diff<'_> {
     }
 
     fn put(&mut self, node: &Node<FileContent>) {
-        let kind = match &node.kind {
-            Kind::File(file) => Kind::File(self.content(file)),
-            Kind::Directory => Kind::Directory,
-            Kind::Symlink(target) => Kind::Symlink(target.clone()),
-            Kind::CharDevice(device) => Kind::CharDevice(*device),
-            Kind::BlockDevice(device) => Kind::BlockDevice(*device),
-            Kind::Fifo => Kind::Fifo,
-            Kind::Socket => Kind::Socket,
-        };
         self.add(Action::Put(Node {
             attributes: node.attributes.clone(),
-            kind,
+            kind: node.kind.map(|file| self.content(file)),
         }));
     }
 

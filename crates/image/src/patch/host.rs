@@ -18,6 +18,7 @@ use rustix::io::{Errno, read, retry_on_intr};
 
 use super::{COPY, PatchError, Patcher, Result, Spot, Writing, mode_of};
 use crate::node::{Attributes, Kind, MAX_TARGET};
+use crate::shown::shown;
 use crate::tree::Last;
 
 /// Reading, without waiting for whoever has the other end of a pipe.
@@ -135,7 +136,7 @@ impl<B: AsFd> Patcher<'_, B> {
         match (spot.id, kept.id) {
             (Some(id), _) if self.tree.inode(id).is_directory() => {}
             (None, None) => self.put(&spot, attributes(stat), Kind::Directory)?,
-            _ => return Err(PatchError::NotADirectory(format!("/{text}"))),
+            _ => return Err(PatchError::NotADirectory(shown(guest))),
         }
         Ok(spot.path)
     }
@@ -146,7 +147,7 @@ impl<B: AsFd> Patcher<'_, B> {
         let spot = self.spot_of(guest, &text, Last::Keep)?;
         match spot.id {
             Some(id) if self.tree.inode(id).is_directory() => {
-                Err(PatchError::IsADirectory(format!("/{text}")))
+                Err(PatchError::IsADirectory(shown(guest)))
             }
             _ => Ok(spot),
         }

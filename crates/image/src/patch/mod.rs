@@ -1,7 +1,7 @@
 //! Patches: changes of an image's tree before it is booted, as one more layer.
 //!
 //! The patches are made in their order on a copy of the tree, so each sees what those before it did. What differs
-//! from the tree in the end becomes the layer ([`diff`]): of a file that one patch writes and a later one removes,
+//! from the tree in the end becomes the layer (`diff`): of a file that one patch writes and a later one removes,
 //! nothing is left in it. Paths lead through symbolic links as they would for a program in the guest, and never out of
 //! the tree; on the host, only what a patch names is read, and no link in a directory that is copied is followed.
 //!
@@ -12,6 +12,8 @@
 mod diff;
 mod error;
 mod host;
+#[cfg(test)]
+mod property;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +50,17 @@ pub fn layer(
     data: &File,
     limits: &Limits,
 ) -> Result<Layer> {
+    patched(tree, blobs, patches, data, limits).map(|(layer, _)| layer)
+}
+
+/// The layer, and the tree that it makes.
+fn patched(
+    tree: &Tree,
+    blobs: &[impl AsFd],
+    patches: &[Patch],
+    data: &File,
+    limits: &Limits,
+) -> Result<(Layer, Tree)> {
     let mut patcher = Patcher {
         tree: tree.clone(),
         index: blobs.len(),
@@ -66,7 +79,7 @@ pub fn layer(
         data_bytes: patcher.blob.finish().map_err(PatchError::Write)?,
     };
     match layer.check(limits) {
-        Ok(()) => Ok(layer),
+        Ok(()) => Ok((layer, patcher.tree)),
         Err((path, flaw)) => Err(PatchError::Impossible { path, flaw }),
     }
 }
@@ -354,7 +367,7 @@ impl Writing<'_, '_> {
 
 fn unreachable(path: &str, source: crate::tree::ResolveError) -> PatchError {
     PatchError::Unreachable {
-        path: shown(path.trim_start_matches('/').as_bytes()),
+        path: shown(path.as_bytes()),
         source,
     }
 }

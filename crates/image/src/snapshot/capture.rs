@@ -82,6 +82,23 @@ pub fn may_take(target: &Path, replace: bool) -> Result<()> {
     }
 }
 
+/// The snapshot whose writable layer this is, by its path; `None` of a disk that lies in no snapshot's directory.
+pub fn origin(upper: &Path) -> Result<Option<SnapshotDir>> {
+    let Some(dir) = upper.parent() else {
+        return Ok(None);
+    };
+    if upper
+        .file_name()
+        .is_none_or(|name| name != DEFAULT_UPPER_FILE)
+    {
+        return Ok(None);
+    }
+    match SnapshotDir::open(dir) {
+        Err(SnapshotError::Foreign { .. }) => Ok(None),
+        opened => opened.map(Some),
+    }
+}
+
 /// Makes the files of a sandbox that begins from a snapshot, in its own directory `into`: `upper.ext4`, and
 /// `patch/` if the snapshot has one. `upper` is the snapshot's writable layer, by its path; a disk that lies in
 /// no snapshot's directory is taken for what it is.

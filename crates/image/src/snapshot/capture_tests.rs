@@ -1,3 +1,5 @@
+//! Snapshots of disks, and what begins from them.
+
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
 

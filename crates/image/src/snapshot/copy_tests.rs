@@ -1,3 +1,5 @@
+//! Copies of sparse files, by the kernel and by hand.
+
 use std::os::unix::fs::MetadataExt;
 
 use proptest::prelude::*;

@@ -6,7 +6,7 @@
 //! A directory that a caller names may be anything. So nothing is ever deleted but the files that a
 //! snapshot has, by their names: what has others in it is left alone, whoever says that it may go.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -203,22 +203,26 @@ impl SnapshotDir {
 
     /// Sees that there is nothing in it that no snapshot has.
     pub(super) fn only_ours(&self) -> Result<()> {
-        let io = || SnapshotError::io(&self.path);
-        let stray = |name: &OsStr| foreign(&self.path, format!("{name:?} in it is no part of one"));
-        for entry in fs::read_dir(&self.path).map_err(io())? {
-            let name = entry.map_err(io())?.file_name();
-            if name == PATCH {
-                for entry in fs::read_dir(self.path.join(PATCH)).map_err(io())? {
-                    let name = entry.map_err(io())?.file_name();
-                    if !PATCH_FILES.iter().any(|known| name == *known) {
-                        return Err(stray(&name));
-                    }
-                }
-            } else if name != MANIFEST_FILENAME && name != DEFAULT_UPPER_FILE {
-                return Err(stray(&name));
+        let io = SnapshotError::io(&self.path);
+        let look = || {
+            let mut stray = stray(
+                &self.path,
+                &[MANIFEST_FILENAME, DEFAULT_UPPER_FILE],
+                &[PATCH],
+            )?;
+            let patch = self.path.join(PATCH);
+            if stray.is_none() && fs::symlink_metadata(&patch).is_ok() {
+                stray = self::stray(&patch, &PATCH_FILES, &[])?;
             }
+            Ok(stray)
+        };
+        match look().map_err(io)? {
+            None => Ok(()),
+            Some(name) => Err(foreign(
+                &self.path,
+                format!("{name:?} in it is no part of one"),
+            )),
         }
-        Ok(())
     }
 
     fn file(&self, name: &str, size: u64) -> Result<File> {
@@ -267,6 +271,19 @@ fn digest_of(mut file: File, go_on: GoOn<'_>) -> io::Result<Digest> {
         };
         hasher.update(chunk.get(..read).unwrap_or_default());
     }
+}
+
+/// The name of something in a directory that is neither one of these files nor one of these directories.
+fn stray(dir: &Path, files: &[&str], dirs: &[&str]) -> io::Result<Option<OsString>> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let is = |known: &[&str]| known.iter().any(|known| name == *known);
+        if !(kind.is_file() && is(files) || kind.is_dir() && is(dirs)) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// What is there and is no snapshot.

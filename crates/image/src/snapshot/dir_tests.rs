@@ -1,3 +1,5 @@
+//! Directories of snapshots: made, found, changed by others, replaced and removed, and makers that are killed.
+
 use std::fs::Permissions;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
@@ -228,6 +230,27 @@ fn what_is_there_stays_unless_it_is_a_snapshot_and_may_go() {
     assert_eq!(names(&project), ["src"]);
     assert_eq!(fs::read(&file).unwrap(), b"text");
     assert_eq!(names(dir.path()).len(), 4);
+}
+
+#[test]
+fn links_lead_nobody_to_what_is_not_the_snapshots() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("theirs");
+    fs::create_dir(&theirs).unwrap();
+    fs::write(theirs.join("index"), "years of work").unwrap();
+    let target = dir.path().join("base");
+    let made = make(&target, 7, false).unwrap();
+    symlink(&theirs, target.join("patch")).unwrap();
+    assert!(matches!(made.remove(), Err(SnapshotError::Foreign { .. })));
+    let replaced = make(&target, 8, true);
+    assert!(matches!(replaced, Err(SnapshotError::Foreign { .. })));
+    // Not even where it has the name of something that was given up.
+    let left = dir.path().join(format!("{STAGING}left"));
+    fs::create_dir(&left).unwrap();
+    symlink(&theirs, left.join("patch")).unwrap();
+    sweep(dir.path());
+    assert_eq!(names(&theirs), ["index"]);
+    assert_eq!(names(&left), ["patch"]);
 }
 
 #[test]

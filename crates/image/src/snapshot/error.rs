@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::manifest::ManifestError;
+use crate::Digest;
+use crate::store::StoreError;
 
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, SnapshotError>;
@@ -54,6 +56,19 @@ pub enum SnapshotError {
     Archive {
         /// What is wrong with it.
         what: String,
+    },
+    /// The image that is wanted with it is not here.
+    #[error("the image {image} is not on this host")]
+    ImageMissing {
+        /// The digest of its manifest.
+        image: Digest,
+    },
+    /// The image that is wanted with it cannot be used.
+    #[error("the image of the snapshot cannot be used")]
+    Image {
+        /// Why not.
+        #[source]
+        source: Box<StoreError>,
     },
     /// The host refused.
     #[error("cannot use {}", path.display())]

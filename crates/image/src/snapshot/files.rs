@@ -26,15 +26,17 @@ pub(super) fn delete(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         dir => dir?,
     };
-    for name in [
-        MANIFEST_FILENAME,
-        DEFAULT_UPPER_FILE,
-        "patch/index",
-        "patch/data",
-    ] {
+    for name in [MANIFEST_FILENAME, DEFAULT_UPPER_FILE] {
         gone(unlinkat(&dir, name, AtFlags::empty()))?;
     }
-    gone(unlinkat(&dir, PATCH, AtFlags::REMOVEDIR))?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    // If it is a link, what it leads to is not ours.
+    if let Ok(patch) = openat(&dir, PATCH, flags, Mode::empty()) {
+        for name in PATCH_FILES {
+            gone(unlinkat(&patch, name, AtFlags::empty()))?;
+        }
+        gone(unlinkat(&dir, PATCH, AtFlags::REMOVEDIR))?;
+    }
     gone(unlinkat(CWD, path, AtFlags::REMOVEDIR))
 }
 

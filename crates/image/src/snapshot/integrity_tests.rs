@@ -1,3 +1,5 @@
+//! One digest for one content, wherever its holes are.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! One spelling for one manifest, and what is refused.
+
 use proptest::prelude::*;
 
 use super::*;

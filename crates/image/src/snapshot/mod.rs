@@ -39,7 +39,7 @@ pub mod integrity;
 pub mod manifest;
 mod staging;
 
-pub use capture::{Capture, may_take, restore};
+pub use capture::{Capture, may_take, origin, restore};
 pub use dir::{PatchFiles, SnapshotDir, UpperState};
 pub use error::{Result, SnapshotError};
 pub use manifest::{

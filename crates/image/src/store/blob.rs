@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::{AtPath, StoreError};
 use super::turn::Elsewhere;
-use super::{Claim, Store, durable, lock, space};
+use super::{Claim, Store, durable, lock, space, stamp};
 use crate::Digest;
 use crate::limits::MAX_DOCUMENT;
 
@@ -86,7 +86,7 @@ impl Blob {
     /// # Errors
     ///
     /// [`WrongSize`](StoreError::WrongSize) when it is longer than [`MAX_DOCUMENT`], and
-    /// [`WrongDigest`](StoreError::WrongDigest) when it is not what it was.
+    /// [`Integrity`](StoreError::Integrity) when it is not what it was.
     pub fn read_document(&self) -> Result<Vec<u8>, StoreError> {
         let mut bytes = Vec::new();
         self.open()?
@@ -102,10 +102,15 @@ impl Blob {
         }
         match Digest::of(&bytes) {
             found if found == self.digest => Ok(bytes),
-            found => Err(StoreError::WrongDigest {
-                expected: self.digest,
-                found,
-            }),
+            found => Err(self.changed(found)),
+        }
+    }
+
+    fn changed(&self, found: Digest) -> StoreError {
+        StoreError::Integrity {
+            path: self.path.clone(),
+            expected: self.digest,
+            found,
         }
     }
 }
@@ -148,7 +153,7 @@ impl Claim {
         let store = self.store();
         let path = store.layout.partial_lock(digest);
         loop {
-            if let Some(blob) = sized(store, digest, size)? {
+            if let Some(blob) = self.sized(digest, size)? {
                 return Ok(BlobTurn::Present(blob));
             }
             let file = lock::open(&path).at(&path)?;
@@ -165,7 +170,7 @@ impl Claim {
                 path: path.clone(),
             };
             // It may have come between the look and the lock.
-            if let Some(blob) = sized(store, digest, size)? {
+            if let Some(blob) = self.sized(digest, size)? {
                 return Ok(BlobTurn::Present(blob));
             }
             return BlobWriter::new(store, *digest, size, lock).map(BlobTurn::Mine);
@@ -188,9 +193,13 @@ impl Claim {
                 found: size,
             });
         }
+        let mut again = true;
         loop {
             match self.begin_blob(&digest, size)? {
-                BlobTurn::Present(blob) => return Ok(blob),
+                BlobTurn::Present(blob) => match self.check_blob(&blob) {
+                    Err(StoreError::Integrity { .. }) if again => again = false,
+                    checked => return checked.map(|()| blob),
+                },
                 BlobTurn::Mine(mut writer) => {
                     writer.restart()?;
                     writer.write(bytes)?;
@@ -211,32 +220,58 @@ impl Claim {
 
 impl Claim {
     /// Makes a file of the claim's own work, written and hashed by it, a blob of the store.
-    pub(crate) fn adopt_blob(
-        &self,
-        scratch: &Path,
-        digest: &Digest,
-        size: u64,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn adopt_blob(&self, scratch: &Path, digest: &Digest) -> Result<(), StoreError> {
         self.keep(&[*digest])?;
-        if sized(self.store(), digest, size)?.is_some() {
-            return Ok(());
+        match durable::found(File::open(scratch)).at(scratch)? {
+            Some(file) => file.sync_all().at(scratch)?,
+            // Two of its layers are the same.
+            None if self.store().blob(digest)?.is_some() => return Ok(()),
+            None => return Err(StoreError::BlobMissing(*digest)),
         }
-        File::open(scratch)
-            .and_then(|file| file.sync_all())
-            .at(scratch)?;
-        // Should somebody be downloading it, the same bytes come to the same place a second time.
+        // What is there already may have been damaged, and should somebody be downloading it, the same bytes come to
+        // the same place a second time.
         durable::rename(scratch, &self.store().layout.blob(digest))
     }
-}
 
-fn sized(store: &Store, digest: &Digest, size: u64) -> Result<Option<Blob>, StoreError> {
-    match store.blob(digest)? {
-        Some(blob) if blob.size != size => Err(StoreError::WrongSize {
-            digest: *digest,
-            expected: size,
-            found: blob.size,
-        }),
-        blob => Ok(blob),
+    /// Looks whether a blob is what it was when it came. One that is not makes room, so that it can come again.
+    ///
+    /// # Errors
+    ///
+    /// [`Integrity`](StoreError::Integrity) when it is not.
+    pub(crate) fn check_blob(&self, blob: &Blob) -> Result<(), StoreError> {
+        let file = blob.open()?;
+        let found = stamp::hash(&file).at(&blob.path)?;
+        if found == blob.digest {
+            return Ok(());
+        }
+        let _exclusive = self.store().exclusive()?;
+        // Another may have come in its place since it was opened.
+        if lock::is_current(&file, &blob.path) {
+            fs::rename(&blob.path, self.scratch()).at(&blob.path)?;
+        }
+        Err(blob.changed(found))
+    }
+
+    /// The blob, if it is here. One of another size is either not what it was, and then as good as none, or
+    /// the size is wrong.
+    fn sized(&self, digest: &Digest, size: u64) -> Result<Option<Blob>, StoreError> {
+        let Some(blob) = self.store().blob(digest)? else {
+            return Ok(None);
+        };
+        if blob.size == size {
+            return Ok(Some(blob));
+        }
+        match self.check_blob(&blob) {
+            Err(error @ StoreError::Integrity { .. }) => {
+                tracing::warn!(%error, "a blob is damaged and comes again");
+                Ok(None)
+            }
+            checked => checked.and(Err(StoreError::WrongSize {
+                digest: *digest,
+                expected: size,
+                found: blob.size,
+            })),
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +25,8 @@ use crate::Digest;
 
 const KEEP: &str = "keep";
 
-/// The longest list of what must stay, in bytes: some fifty images of the most layers.
-const MAX_KEEP: u64 = 4 << 20;
+/// The longest list of what must stay, in bytes: some thousands of images of the most layers.
+const MAX_KEEP: u64 = 256 << 20;
 
 /// What is named in it is not removed while it is held. Everything that is stored is stored by way of one.
 ///
@@ -44,6 +44,7 @@ pub struct Claim {
 #[derive(Debug)]
 struct Kept {
     file: File,
+    bytes: u64,
     digests: HashSet<Digest>,
 }
 
@@ -81,6 +82,7 @@ impl Store {
                 _lock: lock,
                 kept: Mutex::new(Kept {
                     file,
+                    bytes: 0,
                     digests: HashSet::new(),
                 }),
                 next: AtomicU64::new(0),
@@ -148,9 +150,20 @@ pub(super) fn kept(work: &Path) -> Result<Vec<Digest>, StoreError> {
     let Some(file) = durable::found(File::open(&path)).at(&path)? else {
         return Ok(Vec::new());
     };
-    let mut text = String::new();
-    file.take(MAX_KEEP).read_to_string(&mut text).at(&path)?;
-    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    if file.metadata().at(&path)?.len() > MAX_KEEP {
+        return Err(too_long(&path));
+    }
+    // Names are whole: they are written while this cannot be asked.
+    let mut digests = Vec::new();
+    for line in BufReader::new(file.take(MAX_KEEP)).lines() {
+        digests.extend(line.at(&path)?.parse::<Digest>());
+    }
+    Ok(digests)
+}
+
+fn too_long(path: &Path) -> StoreError {
+    let error = io::Error::new(io::ErrorKind::FileTooLarge, "more is claimed than can be");
+    StoreError::io(path, error)
 }
 
 impl Claim {
@@ -181,9 +194,12 @@ impl Claim {
             .copied()
             .collect();
         let lines: String = new.iter().map(|digest| format!("{digest}\n")).collect();
-        kept.file
-            .write_all(lines.as_bytes())
-            .at(&self.work.join(KEEP))?;
+        let path = self.work.join(KEEP);
+        if kept.bytes + lines.len() as u64 > MAX_KEEP {
+            return Err(too_long(&path));
+        }
+        kept.file.write_all(lines.as_bytes()).at(&path)?;
+        kept.bytes += lines.len() as u64;
         kept.digests.extend(new);
         Ok(())
     }

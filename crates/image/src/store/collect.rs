@@ -107,15 +107,20 @@ impl Store {
         if is_used && !force {
             return Err(StoreError::InUse(reference.to_string()));
         }
+        let others = self.references()?.into_iter();
+        let others = others.filter(|other| other.reference != reference.to_string());
+        let live = match Live::of(self, &used, others.map(|other| other.manifest_digest)) {
+            Ok(live) => Some(live),
+            // Some other image is damaged, and may need parts of this one. They are for a collection, after that.
+            Err(error @ StoreError::Damaged { .. }) => {
+                tracing::warn!(%error, "what an image consisted of stays for now");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         sweep.file(&path, |collected| &mut collected.references)?;
         durable::sync_dir(&self.layout.refs())?;
-        if let Some(image) = image.filter(|_| !is_used) {
-            let others = self.references()?;
-            let live = Live::of(
-                self,
-                &used,
-                others.iter().map(|other| other.manifest_digest),
-            )?;
+        if let (Some(image), Some(live), false) = (image, live, is_used) {
             sweep.unreferenced(&live, &Scope::Only(self.pieces(&image)))?;
         }
         drop(exclusive);

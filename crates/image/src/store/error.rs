@@ -148,10 +148,10 @@ pub enum StoreError {
         source: ManifestError,
     },
     /// A part of an image was not stored.
-    #[error("{0} is not in the store")]
+    #[error("{0} is not in the store; pull or load the image again")]
     BlobMissing(Digest),
     /// A layer of an image was not unpacked.
-    #[error("the layer {0} is not in the store")]
+    #[error("the layer {0} is not in the store; pull or load the image again")]
     LayerMissing(Digest),
     /// There is no such image here.
     #[error("there is no image {0} on this host")]

@@ -94,7 +94,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`BlobMissing`](StoreError::BlobMissing), [`WrongDigest`](StoreError::WrongDigest) or
+    /// [`BlobMissing`](StoreError::BlobMissing), [`Integrity`](StoreError::Integrity) or
     /// [`Manifest`](StoreError::Manifest) when it was damaged.
     pub fn image_config(&self, image: &ImageRecord) -> Result<ImageConfig, StoreError> {
         let bytes = self

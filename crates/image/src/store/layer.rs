@@ -216,7 +216,7 @@ impl Claim {
         let unpacked = match layer::unpack(&mut tar, &mut data, limits, progress) {
             Ok(unpacked) if unpacked.diff_id == *diff_id => unpacked,
             Ok(unpacked) => {
-                self.check_blob(blob, Some(tar.digest()))?;
+                self.check_blob(blob)?;
                 return Err(StoreError::WrongDigest {
                     expected: *diff_id,
                     found: unpacked.diff_id,
@@ -224,7 +224,7 @@ impl Claim {
             }
             Err(source) => {
                 if !matches!(source, LayerError::Write(_) | LayerError::Cancelled) {
-                    self.check_blob(blob, None)?;
+                    self.check_blob(blob)?;
                 }
                 return Err(StoreError::layer(*diff_id, &path, source));
             }
@@ -241,24 +241,6 @@ impl Claim {
             diff_id: *diff_id,
             index,
             data,
-        })
-    }
-
-    /// Whether it is the blob's fault: one that is not what it was when it came is removed, so that it can come again.
-    fn check_blob(&self, blob: &Blob, digest: Option<Digest>) -> Result<(), StoreError> {
-        let found = match digest {
-            Some(digest) => digest,
-            None => stamp::hash(&blob.open()?).at(blob.path())?,
-        };
-        if found == *blob.digest() {
-            return Ok(());
-        }
-        let _exclusive = self.store().exclusive()?;
-        fs::rename(blob.path(), self.scratch()).at(blob.path())?;
-        Err(StoreError::Integrity {
-            path: blob.path().to_path_buf(),
-            expected: *blob.digest(),
-            found,
         })
     }
 

@@ -98,7 +98,10 @@ impl Claim {
             return Err(StoreError::ImageMissing(*manifest));
         }
         let now = Utc::now();
-        let before = self.store().reference(reference).unwrap_or_default();
+        let before = match self.store().reference(reference) {
+            Err(StoreError::Damaged { .. }) => None,
+            before => before?,
+        };
         let created_at = match before {
             Some(before) if before.manifest_digest == *manifest => before.created_at,
             _ => now,

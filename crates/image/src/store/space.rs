@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::Store;
 use super::error::{AtPath, StoreError};
 
 /// What is left free whatever is stored, in bytes: a disk filled to the last byte takes other programs down,
@@ -18,6 +19,17 @@ pub(super) fn check(path: &Path, bytes: u64) -> Result<(), StoreError> {
             path: path.to_path_buf(),
             missing,
         }),
+    }
+}
+
+impl Store {
+    /// Checks that so many bytes can be stored.
+    ///
+    /// # Errors
+    ///
+    /// [`SpaceMissing`](StoreError::SpaceMissing) when there is no room for them.
+    pub fn check_room(&self, bytes: u64) -> Result<(), StoreError> {
+        check(&self.layout.tmp(), bytes)
     }
 }
 

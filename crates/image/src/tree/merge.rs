@@ -248,21 +248,12 @@ impl Merge<'_> {
 
     /// The node of a layer as one of the tree.
     fn placed(&self, node: &Node<Content>) -> Node<FileContent> {
-        let kind = match &node.kind {
-            Kind::File(content) => Kind::File(FileContent {
+        Node {
+            attributes: node.attributes.clone(),
+            kind: node.kind.map(|content| FileContent {
                 layer: self.layer,
                 content: content.clone(),
             }),
-            Kind::Directory => Kind::Directory,
-            Kind::Symlink(target) => Kind::Symlink(target.clone()),
-            Kind::CharDevice(device) => Kind::CharDevice(*device),
-            Kind::BlockDevice(device) => Kind::BlockDevice(*device),
-            Kind::Fifo => Kind::Fifo,
-            Kind::Socket => Kind::Socket,
-        };
-        Node {
-            attributes: node.attributes.clone(),
-            kind,
         }
     }
 }

@@ -209,9 +209,11 @@ impl Tree {
     ) -> Result<(), TreeError> {
         self.check_name(directory, name)?;
         if self.inode(target).is_directory() {
+            let mut names = self.walk();
+            let target = names.find(|(_, id)| *id == target).map(|(path, _)| path);
             return Err(TreeError::LinkToDirectory {
                 path: shown(name),
-                target: "it".into(),
+                target: shown(&target.unwrap_or_default()),
             });
         }
         self.attach(directory, name, target);

@@ -9,9 +9,9 @@ use crate::node::Kind;
 
 /// The most symbolic links on one way, as in the kernel.
 const MAX_LINKS: usize = 40;
-/// The most names on one way, those in links counted. A path may have 2048 by its length; without a cap
-/// of their sum, links of that length would make each lookup arbitrarily dear.
-const MAX_STEPS: usize = 4096;
+/// The most names on one way, those in links counted. The kernel has no such cap; without one, links of 4095 bytes that
+/// lead to and fro would make each lookup cost what a hundred thousand do.
+const MAX_STEPS: usize = 1024;
 
 /// A way that cannot be followed to its end.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +20,7 @@ pub enum ResolveError {
     /// Something on the way is neither a directory nor a link to one.
     #[error("a part of the path is not a directory")]
     NotADirectory,
-    /// More links than the kernel would follow: most often, a loop of them.
+    /// More links than the kernel would follow, most often a loop of them, or far too many names in them.
     #[error("there are too many symbolic links on the way")]
     TooManyLinks,
 }

@@ -458,6 +458,29 @@ fn names_that_no_file_has_are_refused() {
 }
 
 #[test]
+fn links_that_lead_to_and_fro_are_not_followed_for_ever() {
+    let long = format!("{}x", "d/../".repeat(800));
+    let tree = merge(&[&[
+        ("d", directory(0o755)),
+        ("x", file(0)),
+        ("long", symlink(&long)),
+    ]]);
+    assert_eq!(
+        tree.unwrap().resolve(b"long"),
+        Err(ResolveError::TooManyLinks)
+    );
+}
+
+#[test]
+fn a_directory_gets_no_second_name() {
+    let mut tree = merge(&[&[("a/d", directory(0o755))]]).unwrap();
+    let target = tree.lookup(b"a/d").unwrap();
+    let refused = tree.link(tree.root(), b"b", target).unwrap_err();
+    let message = "/b is a hard link to /a/d, which is a directory; the image is damaged";
+    assert_eq!(refused.to_string(), message);
+}
+
+#[test]
 fn equal_trees_may_have_other_numbers() {
     let changes = [("a", file(0)), ("b", file(1)), ("c", link("b"))];
     let straight = merge(&[&changes]).unwrap();

@@ -14,7 +14,6 @@ pub(crate) fn make_disk(disk: &Path, mebibytes: u32) -> Result<()> {
     let staging = tempfile::tempdir().context("cannot make a temporary directory")?;
     let root = staging.path();
     make_tree(root)?;
-
     let output = Command::new("mke2fs")
         .args([
             "-q",
@@ -40,7 +39,7 @@ pub(crate) fn make_disk(disk: &Path, mebibytes: u32) -> Result<()> {
     Ok(())
 }
 
-/// Fills the empty directory `root` with what is on such a disk.
+/// Fills the empty directory `root` with busybox and the few files around it.
 pub(crate) fn make_tree(root: &Path) -> Result<()> {
     for directory in [
         "bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr", "var",

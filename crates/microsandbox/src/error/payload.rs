@@ -1,6 +1,7 @@
 //! What some errors carry that no other crate of ours has a type for.
 
 use msb_image::archive::ArchiveError;
+use msb_image::registry::PullError;
 use msb_image::store::StoreError;
 
 /// A request over HTTP that came to nothing: no answer, or one that could not be read.
@@ -37,6 +38,15 @@ pub enum ImageError {
     InvalidReference {
         /// The text.
         reference: String,
+    },
+    /// It could not be brought to this host.
+    #[error("{reference} could not be pulled")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<PullError>,
     },
     /// The images of this home cannot be read, or not be changed as asked.
     #[error("the images of this home cannot be used as asked")]

@@ -45,7 +45,8 @@ pub struct ImageConfigDetail {
     pub user: Option<String>,
     /// Labels, an object of strings; `None` when there are none.
     pub labels: Option<serde_json::Value>,
-    /// The signal that asks it to end.
+    /// The signal that asks what its entrypoint or command starts to end. It is shown only: a stop asks all
+    /// processes of a sandbox by SIGTERM.
     pub stop_signal: Option<String>,
 }
 

@@ -41,6 +41,7 @@ use msb_runtime::images::{self, HomeInUse};
 
 use self::error::Failed;
 use crate::backend::LocalBackend;
+use crate::blocking::elsewhere;
 use crate::error::{ImageError, MicrosandboxError, MicrosandboxResult};
 
 /// What can be done with images of this machine. Each call takes the backend whose home they are in.
@@ -187,12 +188,7 @@ async fn with_store<T: Send + 'static>(
         let home: &Path = &home;
         work(&images::open(home)?, &HomeInUse::of(home))
     };
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(Into::into),
-        Err(_) => Err(MicrosandboxError::Runtime(
-            "the program's event loop is shutting down".to_owned(),
-        )),
-    }
+    Ok(elsewhere(work).await??)
 }
 
 #[cfg(test)]

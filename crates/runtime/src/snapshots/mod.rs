@@ -3,7 +3,7 @@
 //! `<home>/snapshots/` has a directory for each ([`msb_image::snapshot`] says what is in one), by its
 //! name. The directories are the truth: what is asked is answered from them, whoever put them there. For
 //! those that are elsewhere there are signposts, which are believed only as far as they lead to what
-//! they say ([`signposts`]).
+//! they say.
 //!
 //! A snapshot is taken under the sandbox's lock, so that nobody starts or removes it meanwhile; whoever wants
 //! to waits, or is told. What cannot be said of a sandbox that is being launched or ended is not said:
@@ -22,7 +22,7 @@ mod tests;
 pub use error::{RemoveSnapshotError, TakeError};
 pub use msb_image::snapshot::{GoOn, SnapshotDir, SnapshotError};
 pub use take::{Take, Target};
-pub use transfer::{Export, Images};
+pub use transfer::Export;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};

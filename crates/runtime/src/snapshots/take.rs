@@ -76,13 +76,16 @@ impl Snapshots {
         };
         let owned = registry.own(lock, take.sandbox.clone());
         let taken = self.take_locked(&owned, take, &target, go_on);
+        // Until here the sandbox keeps the image; from here on it may go, and the snapshot does.
+        let known = taken.and_then(|taken| {
+            if elsewhere {
+                self.signposts().add(&taken)?;
+            }
+            Ok(taken)
+        });
         // Should it not go away, the next sweep removes it; it is free either way.
         let _ = owned.lock.remove();
-        let taken = taken?;
-        if elsewhere {
-            self.signposts().add(&taken)?;
-        }
-        Ok(taken)
+        known
     }
 
     fn take_locked(

@@ -1,11 +1,9 @@
 //! Snapshots of sandboxes that are forged on disk, as a supervisor leaves them.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use chrono::Utc;
-use msb_image::snapshot::archive::{ImageFiles, ImagePath, Writer};
 use msb_image::snapshot::{UpperState, always};
 use msb_types::{RootfsSource, SandboxConfig, SandboxStatus};
 
@@ -153,39 +151,4 @@ fn word(snapshot: &SnapshotDir) -> String {
 fn scribble(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(path, bytes).unwrap();
-}
-
-/// Images as they travel: one file, whatever is asked for.
-#[derive(Debug, Default)]
-struct Carried {
-    taken: Vec<(ImagePath, Vec<u8>)>,
-    made: Vec<(String, Digest)>,
-}
-
-impl ImageFiles for Carried {
-    fn file(&mut self, path: ImagePath, _: u64, contents: &mut dyn Read) -> io::Result<()> {
-        let mut bytes = Vec::new();
-        contents.read_to_end(&mut bytes)?;
-        self.taken.push((path, bytes));
-        Ok(())
-    }
-}
-
-impl Images for Carried {
-    fn send(
-        &mut self,
-        images: &BTreeSet<Digest>,
-        archive: &mut Writer<File>,
-        _: GoOn<'_>,
-    ) -> Result<(), SnapshotError> {
-        for digest in images {
-            archive.image(ImagePath::Blob(*digest), 5, &mut &b"image"[..])?;
-        }
-        Ok(())
-    }
-
-    fn received(&mut self, images: &[(String, Digest)]) -> Result<(), SnapshotError> {
-        self.made.extend_from_slice(images);
-        Ok(())
-    }
 }

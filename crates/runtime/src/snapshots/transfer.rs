@@ -1,15 +1,17 @@
 //! Sending snapshots elsewhere, in an archive, and receiving them.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::BufReader;
+use std::io::Read;
 use std::path::Path;
 
 use msb_image::Digest;
+use msb_image::limits::Limits as ImageLimits;
 use msb_image::snapshot::archive::{
-    Contents, Entry, ImageFiles, Limits, MAX_SNAPSHOTS, UnpackedSnapshot, Writer, read,
+    Contents, Entry, ImageFiles, ImagePath, Limits, MAX_SNAPSHOTS, StoreImages, UnpackedSnapshot,
+    Writer, read,
 };
 use msb_image::snapshot::{GoOn, SnapshotDir, SnapshotError, sweep};
+use msb_image::store::Store;
 
 use super::{Found, Snapshots, io_error};
 
@@ -24,18 +26,26 @@ pub struct Export {
     pub plain_tar: bool,
 }
 
-/// What a home has of images, as archives need it: it takes in their files, too.
-pub trait Images: ImageFiles {
-    /// Writes these images into an archive.
-    fn send(
-        &mut self,
-        images: &BTreeSet<Digest>,
-        archive: &mut Writer<File>,
-        go_on: GoOn<'_>,
-    ) -> Result<(), SnapshotError>;
+/// The home's images, opened when the first of an archive arrives.
+struct Arriving<'a> {
+    home: &'a Snapshots,
+    images: Option<StoreImages>,
+}
 
-    /// Makes images of what was taken in: those that the snapshots pin, with their references.
-    fn received(&mut self, images: &[(String, Digest)]) -> Result<(), SnapshotError>;
+impl ImageFiles for Arriving<'_> {
+    fn file(
+        &mut self,
+        path: ImagePath,
+        size: u64,
+        contents: &mut dyn Read,
+        go_on: GoOn<'_>,
+    ) -> Result<(), SnapshotError> {
+        let images = match &mut self.images {
+            Some(images) => images,
+            None => self.images.insert(self.home.images()?),
+        };
+        images.file(path, size, contents, go_on)
+    }
 }
 
 impl Snapshots {
@@ -45,7 +55,6 @@ impl Snapshots {
         which: &str,
         out: &Path,
         export: Export,
-        images: &mut dyn Images,
         go_on: GoOn<'_>,
     ) -> Result<(), SnapshotError> {
         let snapshots = self.line(which, export.with_parents)?;
@@ -68,13 +77,21 @@ impl Snapshots {
             let needed = snapshots
                 .iter()
                 .filter_map(|found| found.dir.sealed().image());
-            images.send(&needed.collect(), &mut writer, go_on)?;
+            self.images()?.send(&needed.collect(), &mut writer, go_on)?;
         }
         writer.finish()?.sync_all().map_err(io)?;
         file.persist(&out).map_err(|error| io(error.error))?;
         File::open(parent)
             .and_then(|parent| parent.sync_all())
             .map_err(io)
+    }
+
+    fn images(&self) -> Result<StoreImages, SnapshotError> {
+        let store = Store::open(&self.home.join("images"));
+        let store = store.map_err(|source| SnapshotError::Image {
+            source: Box::new(source),
+        })?;
+        StoreImages::of(&store)
     }
 
     /// The snapshot, and before it those that it comes from if they are wanted, as far as they are here.
@@ -103,7 +120,6 @@ impl Snapshots {
         &self,
         archive: &Path,
         dest: Option<&Path>,
-        images: &mut dyn Images,
         go_on: GoOn<'_>,
     ) -> Result<Found, SnapshotError> {
         let dest = match dest {
@@ -117,14 +133,16 @@ impl Snapshots {
         }
         sweep(&dest);
         let file = File::open(archive).map_err(|source| io_error(archive, source))?;
-        let limits = Limits::default();
-        let unpacked = read(BufReader::new(file), &dest, &limits, images, go_on)?;
-        if unpacked.image {
-            let pinned = unpacked.snapshots.iter().filter_map(|snapshot| {
-                let reference = snapshot.sealed.manifest().image.reference.clone();
-                Some((reference, snapshot.sealed.image()?))
-            });
-            images.received(&pinned.collect::<Vec<_>>())?;
+        // Held until the snapshots are in their places: then it is they who keep their images.
+        let mut arriving = Arriving {
+            home: self,
+            images: None,
+        };
+        let unpacked = read(file, &dest, &Limits::default(), &mut arriving, go_on)?;
+        if let Some(images) = &arriving.images {
+            let pinned = unpacked.snapshots.iter();
+            let pinned = pinned.filter_map(|snapshot| snapshot.sealed.image());
+            images.complete(&pinned.collect(), &ImageLimits::default(), go_on)?;
         }
         let last = unpacked.snapshots.len().saturating_sub(1);
         let mut received = None;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,23 +29,39 @@ const FINISH: Duration = Duration::from_secs(20);
 pub(crate) struct Recorder {
     queue: SyncSender<SandboxStatus>,
     over: Arc<AtomicBool>,
-    thread: JoinHandle<Owned>,
+    thread: JoinHandle<Option<Owned>>,
 }
 
 impl Recorder {
-    /// Starts it.
-    pub(crate) fn start(owned: Owned, run: RunFile, events: Events) -> std::io::Result<Self> {
+    /// Starts it. Where the host gives no thread, what it would have owned comes back, to be undone.
+    pub(crate) fn start(
+        owned: Owned,
+        run: RunFile,
+        events: Events,
+    ) -> Result<Self, Box<(Owned, std::io::Error)>> {
         let (queue, waiting) = sync_channel(QUEUE);
         let over = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&over);
+        // Handed over once the thread is there.
+        let (hand, handed) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || write(owned, &run, &waiting, &seen, &events))?;
-        Ok(Self {
-            queue,
-            over,
-            thread,
-        })
+            .spawn(move || {
+                let owned = handed.recv().ok()?;
+                Some(write(owned, &run, &waiting, &seen, &events))
+            });
+        let thread = match thread {
+            Ok(thread) => thread,
+            Err(error) => return Err(Box::new((owned, error))),
+        };
+        match hand.send(owned) {
+            Ok(()) => Ok(Self {
+                queue,
+                over,
+                thread,
+            }),
+            Err(SendError(owned)) => Err(Box::new((owned, std::io::ErrorKind::BrokenPipe.into()))),
+        }
     }
 
     /// Has a state written. `false` when too many are waiting.
@@ -59,7 +75,11 @@ impl Recorder {
         drop(self.queue);
         let thread = self.thread;
         let joined = tokio::task::spawn_blocking(move || thread.join());
-        tokio::time::timeout(FINISH, joined).await.ok()?.ok()?.ok()
+        tokio::time::timeout(FINISH, joined)
+            .await
+            .ok()?
+            .ok()?
+            .ok()?
     }
 }
 

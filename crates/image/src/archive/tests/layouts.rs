@@ -37,6 +37,26 @@ fn a_layout_comes_out_as_it_went_in() {
 }
 
 #[test]
+fn what_was_damaged_is_mended_by_loading_it_again() {
+    let app = app();
+    let archive = retar(&layout_of(&app, "app:1"));
+    let bench = Bench::new();
+    bench.load(&archive).unwrap();
+    let layers = app.layers.iter().map(|layer| &layer.blob);
+    for bytes in [&app.manifest, &app.config].into_iter().chain(layers) {
+        let blob = bench.store.blob(&Digest::of(bytes)).unwrap().unwrap();
+        let mut changed = bytes.clone();
+        changed[1] ^= 1;
+        for damage in [changed.as_slice(), b"short"] {
+            fs::write(blob.path(), damage).unwrap();
+            assert!(bench.store.verify(&app.digest()).is_err());
+            bench.load(&archive).unwrap();
+            bench.store.verify(&app.digest()).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_layout_may_be_compressed_or_a_directory() {
     let app = app();
     let files = layout_of(&app, "app:1");

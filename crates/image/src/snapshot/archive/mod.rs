@@ -17,6 +17,7 @@
 //! what is data and zeros becomes a hole. Everything is unpacked beside its place, each snapshot in a
 //! [`Staging`](super::Staging) of its own, and appears by a rename when all of it was found right.
 
+mod images;
 mod member;
 mod name;
 mod read;
@@ -26,6 +27,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use images::StoreImages;
 pub use name::ImagePath;
 pub use read::{ImageFiles, NoImage, Unpacked, UnpackedSnapshot, read};
 pub use write::Writer;

@@ -30,8 +30,15 @@ const MAX_PADDING: u64 = 1 << 20;
 
 /// Takes the files of an image's layout, in the order in which the archive has them.
 pub trait ImageFiles {
-    /// Takes one: what the reader gives, which is said to have `size` bytes and may be anything.
-    fn file(&mut self, path: ImagePath, size: u64, contents: &mut dyn Read) -> io::Result<()>;
+    /// Takes one: what the reader gives, which is said to have `size` bytes and may be anything. What is not read
+    /// is passed over.
+    fn file(
+        &mut self,
+        path: ImagePath,
+        size: u64,
+        contents: &mut dyn Read,
+        go_on: GoOn<'_>,
+    ) -> Result<()>;
 }
 
 /// Reads images and keeps nothing of them.
@@ -39,8 +46,8 @@ pub trait ImageFiles {
 pub struct NoImage;
 
 impl ImageFiles for NoImage {
-    fn file(&mut self, _: ImagePath, _: u64, contents: &mut dyn Read) -> io::Result<()> {
-        io::copy(contents, &mut io::sink()).map(drop)
+    fn file(&mut self, _: ImagePath, _: u64, _: &mut dyn Read, _: GoOn<'_>) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -165,9 +172,7 @@ impl<'a> Reading<'a> {
                 }
                 let size = member.plain()?;
                 (self.go_on)().map_err(broken)?;
-                self.image
-                    .file(path, size, &mut member.data)
-                    .map_err(|error| wrong(format!("{path} of its image: {error}")))?;
+                self.image.file(path, size, &mut member.data, self.go_on)?;
                 member = members.some()?;
             }
         }

@@ -10,9 +10,10 @@ use super::name::Name;
 use super::*;
 use crate::snapshot::capture::Capture;
 use crate::snapshot::manifest::{ImageRef, Manifest};
-use crate::snapshot::{PatchFiles, SnapshotDir, always};
+use crate::snapshot::{GoOn, PatchFiles, SnapshotDir, always};
 
 mod hostile;
+mod images;
 
 /// A directory with snapshots in it, each the parent of the next.
 struct Place {
@@ -103,9 +104,15 @@ fn disk(size: u64, blocks: &[(u64, u8)]) -> File {
 struct Kept(Vec<(ImagePath, Vec<u8>)>);
 
 impl ImageFiles for Kept {
-    fn file(&mut self, path: ImagePath, size: u64, contents: &mut dyn Read) -> io::Result<()> {
+    fn file(
+        &mut self,
+        path: ImagePath,
+        size: u64,
+        contents: &mut dyn Read,
+        _: GoOn<'_>,
+    ) -> Result<()> {
         let mut bytes = Vec::new();
-        contents.read_to_end(&mut bytes)?;
+        contents.read_to_end(&mut bytes).map_err(broken)?;
         assert_eq!(bytes.len() as u64, size);
         self.0.push((path, bytes));
         Ok(())

@@ -458,6 +458,63 @@ fn a_file_cut_short_or_gone_is_seen_and_mended() {
     store.verify(&app.digest()).unwrap();
 }
 
+/// Whatever file it is, and however it was damaged, importing the image once more puts it right. Of layers as they came
+/// that needs somebody who reads them, as whoever saves the image does.
+#[test]
+fn every_file_of_an_image_is_mended_by_another_import() {
+    let (_home, store) = store();
+    let app = app();
+    let name = reference("app:1");
+    app.import(&store.claim().unwrap(), Some(&name)).unwrap();
+    let layers = app.layers.iter().map(|layer| Digest::of(&layer.blob));
+    let layers: Vec<_> = layers.map(|digest| store.layout.blob(&digest)).collect();
+    for path in files(&store) {
+        let path = store.path().join(path);
+        for how in ["gone", "cut", "changed"] {
+            let mut bytes = fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            match how {
+                "gone" => fs::remove_file(&path).unwrap(),
+                "cut" => fs::write(&path, &bytes[1..]).unwrap(),
+                _ => {
+                    bytes[middle] ^= 0x20;
+                    fs::write(&path, bytes).unwrap();
+                }
+            }
+            let said = format!("{} {how}", path.display());
+            if how == "changed" && layers.contains(&path) {
+                let claim = store.claim().unwrap();
+                let names = [name.clone()];
+                let format = crate::archive::Format::Oci;
+                let saved = crate::archive::save(&claim, &names, format, Vec::new(), &path);
+                assert!(saved.is_err(), "{said}");
+            }
+            let mended = app.import(&store.claim().unwrap(), Some(&name));
+            mended.unwrap_or_else(|error| panic!("{said}: {error}"));
+            let verified = store.verify(&app.digest());
+            verified.unwrap_or_else(|error| panic!("{said}: {error}"));
+            assert!(store.claim().unwrap().find(&name).unwrap().is_some());
+            store.open_image(&app.digest()).unwrap();
+        }
+    }
+}
+
+/// An image that says another size of what is here is not believed.
+#[test]
+fn a_wrong_size_does_not_remove_what_is_right() {
+    let (_home, store) = store();
+    let claim = store.claim().unwrap();
+    put(&claim, b"layer").unwrap();
+    let digest = Digest::of(b"layer");
+    for size in [0, 4, 6] {
+        assert!(matches!(
+            claim.begin_blob(&digest, size),
+            Err(StoreError::WrongSize { found: 5, .. })
+        ));
+    }
+    assert!(store.blob(&digest).unwrap().is_some());
+}
+
 #[test]
 fn a_store_that_was_copied_is_verified_once_and_noted() {
     let (home, store) = store();
@@ -531,6 +588,24 @@ fn a_damaged_image_or_reference_can_be_removed() {
     assert_eq!(store.remove(&name, false, &nobody).unwrap().references, 1);
     fs::write(store.ref_path(&name), b"{").unwrap();
     assert_eq!(store.prune(&nobody).unwrap().references, 1);
+}
+
+#[test]
+fn an_image_can_be_removed_while_another_is_damaged() {
+    let (_home, store) = store();
+    let (app, other) = (app(), other());
+    let names = [reference("app"), reference("other")];
+    let claim = store.claim().unwrap();
+    app.import(&claim, Some(&names[0])).unwrap();
+    other.import(&claim, Some(&names[1])).unwrap();
+    drop(claim);
+    fs::write(store.layout.image_record(&other.digest()), b"{").unwrap();
+    // What the other needs is not known, so nothing of this one goes yet.
+    let removed = store.remove(&names[0], false, &nobody).unwrap();
+    assert_eq!((removed.references, removed.total()), (1, 1));
+    other.import(&store.claim().unwrap(), None).unwrap();
+    assert_eq!(store.collect(&nobody).unwrap().images, 1);
+    store.verify(&other.digest()).unwrap();
 }
 
 #[test]

@@ -13,6 +13,7 @@ use msb_runtime::conversation::{Conversation, ConversationError};
 use msb_runtime::end::EndReason;
 use msb_runtime::metrics::MetricsReader;
 use msb_runtime::registry::{self, RemoveError};
+use msb_runtime::snapshots::Snapshots;
 use msb_runtime::{logs, rundir, sandbox_dir};
 use msb_store::{LabelFilter, SandboxRecord};
 use msb_types::{LogLevel, RootfsSource, SandboxStatus};
@@ -22,18 +23,23 @@ use super::control::{self, Answer};
 use super::link::{Link, settle};
 use crate::backend::info::RunEnd;
 use crate::backend::{
-    Launched, SandboxBackend, SandboxHandleLocalState, SandboxInfo, SandboxRequest,
+    Launched, Prepared, SandboxBackend, SandboxHandleLocalState, SandboxInfo, SandboxRequest,
 };
+use crate::blocking::elsewhere;
 use crate::error::{Component, MicrosandboxError, MicrosandboxResult};
 use crate::home;
 use crate::logs::{LogOptions, LogSnapshot, LogStream, LogStreamOptions};
 use crate::sandbox::{
-    SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics, SandboxStopResult, supported,
+    PullReporter, SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics,
+    SandboxStopResult, supported,
 };
 
 /// How long a sandbox may take to come up. Generous: a host without hardware
 /// virtualization of its own, nested in another, is an order of magnitude slower.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How often a start waits for somebody who has the sandbox and does not run it.
+const START_TRIES: u32 = 8;
 
 /// How often a removal waits for somebody who lets go of the sandbox.
 const REMOVE_TRIES: u32 = 8;
@@ -57,6 +63,7 @@ impl LocalBackend {
         let launch = Launch {
             upper_template: template(&what, &home)?,
             map_images: home::map_images(),
+            snapshot_upper: config.snapshot_upper_source.clone(),
             what,
             home: home.clone(),
             detached,
@@ -73,6 +80,7 @@ impl LocalBackend {
         let _ = tokio::task::spawn_blocking(move || {
             rundir::sweep(&swept);
             sandbox_dir::sweep(&swept);
+            Snapshots::of(&swept).sweep();
         })
         .await;
         settle(&dir).await;
@@ -108,6 +116,14 @@ impl LocalBackend {
 }
 
 impl SandboxBackend for LocalBackend {
+    fn prepare(
+        &self,
+        config: SandboxConfig,
+        reporter: PullReporter,
+    ) -> BoxFuture<'_, MicrosandboxResult<Prepared>> {
+        self.prepared(config, reporter).boxed()
+    }
+
     fn create(
         &self,
         config: SandboxConfig,
@@ -134,8 +150,19 @@ impl SandboxBackend for LocalBackend {
                     return Err(MicrosandboxError::SandboxStillRunning(name.to_owned()));
                 }
             }
-            self.launch(LaunchKind::Start(name.to_owned()), config, detached)
-                .await
+            let mut tries = 0;
+            loop {
+                let what = LaunchKind::Start(name.to_owned());
+                match self.launch(what, config.clone(), detached).await {
+                    // Nobody runs it: a snapshot is taken of it, or its last run lets go, in a while.
+                    Err(MicrosandboxError::SandboxStillRunning(_))
+                        if tries < START_TRIES && !self.get(name).await?.status.is_active() =>
+                    {
+                        tries += 1;
+                    }
+                    launched => return launched,
+                }
+            }
         }
         .boxed()
     }
@@ -289,12 +316,7 @@ impl SandboxBackend for LocalBackend {
             self.get(name).await?;
             let dir = self.sandbox_dir(name)?.logs();
             let read = move || logs::read_logs_snapshot(&dir, &options);
-            match tokio::task::spawn_blocking(read).await {
-                Ok(snapshot) => Ok(snapshot?),
-                Err(_) => Err(MicrosandboxError::Runtime(
-                    "the program's event loop is shutting down".to_owned(),
-                )),
-            }
+            Ok(elsewhere(read).await??)
         }
         .boxed()
     }
@@ -352,7 +374,10 @@ fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> Microsandbox
     match error {
         MicrosandboxError::BootStart { err, name } => match (err.kind, &config.image) {
             (BootErrorKind::ImageMissing, RootfsSource::Oci { reference, .. }) => {
-                MicrosandboxError::ImageNotFound(reference.clone())
+                match config.snapshot_upper_source {
+                    Some(_) => MicrosandboxError::SnapshotImageMissing(reference.clone()),
+                    None => MicrosandboxError::ImageNotFound(reference.clone()),
+                }
             }
             (BootErrorKind::Patch, _) => MicrosandboxError::PatchFailed(err.message),
             _ => MicrosandboxError::BootStart { err, name },
@@ -366,7 +391,10 @@ fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> Microsandbox
 fn template(what: &LaunchKind, home: &Path) -> MicrosandboxResult<Option<PathBuf>> {
     let found = home::find(Component::UpperTemplate, home);
     match what {
-        LaunchKind::Create(config) if matches!(config.image, RootfsSource::Oci { .. }) => {
+        LaunchKind::Create(config)
+            if matches!(config.image, RootfsSource::Oci { .. })
+                && config.snapshot_upper_source.is_none() =>
+        {
             found.map(Some)
         }
         _ => Ok(found.ok()),

@@ -23,15 +23,11 @@ fn taker() {
         };
         snapshots.take(&registry, asked, &mut always).unwrap();
         let out = home.join("archive");
-        let mut images = Carried::default();
-        let export = Export::default();
         snapshots
-            .export("base", &out, export, &mut images, &mut always)
+            .export("base", &out, Export::default(), &mut always)
             .unwrap();
         snapshots.remove("base", true).unwrap();
-        snapshots
-            .import(&out, None, &mut images, &mut always)
-            .unwrap();
+        snapshots.import(&out, None, &mut always).unwrap();
     }
 }
 

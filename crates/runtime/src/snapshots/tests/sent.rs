@@ -4,17 +4,14 @@ use super::*;
 
 fn export(home: &Home, which: &str, export: Export) -> PathBuf {
     let out = home.path().join("archive");
-    let mut images = Carried::default();
     home.snapshots
-        .export(which, &out, export, &mut images, &mut always)
+        .export(which, &out, export, &mut always)
         .unwrap();
     out
 }
 
 fn import(home: &Home, archive: &Path, dest: Option<&Path>) -> Result<Found, SnapshotError> {
-    let mut images = Carried::default();
-    home.snapshots
-        .import(archive, dest, &mut images, &mut always)
+    home.snapshots.import(archive, dest, &mut always)
 }
 
 /// A home with a line of three snapshots.
@@ -65,30 +62,18 @@ fn alone_or_with_those_that_it_comes_from() {
 }
 
 #[test]
-fn with_the_image() {
+fn the_image_that_is_asked_for_has_to_be_here() {
     let home = line();
-    let archive = export(
-        &home,
-        "c",
-        Export {
-            with_parents: true,
-            with_image: true,
-            ..Export::default()
-        },
+    let out = home.path().join("archive");
+    let export = Export {
+        with_image: true,
+        ..Export::default()
+    };
+    let refused = home.snapshots.export("c", &out, export, &mut always);
+    assert!(
+        matches!(refused, Err(SnapshotError::ImageMissing { image: missing }) if missing == image())
     );
-    let other = Home::new();
-    let mut images = Carried::default();
-    other
-        .snapshots
-        .import(&archive, None, &mut images, &mut always)
-        .unwrap();
-    // One image, since all of them have the same.
-    assert_eq!(
-        images.taken,
-        [(ImagePath::Blob(image()), b"image".to_vec())]
-    );
-    let pinned = ("docker.io/library/python:3.12".to_owned(), image());
-    assert_eq!(images.made, vec![pinned; 3]);
+    assert!(!out.exists());
 }
 
 #[test]
@@ -170,19 +155,18 @@ fn an_archive_is_whole_or_not_there() {
     let out = dir.join("a.tar.zst");
     fs::write(&out, "what was there").unwrap();
     let mut never = || Err(io::ErrorKind::Interrupted.into());
-    let mut images = Carried::default();
     let ended = home
         .snapshots
-        .export("a", &out, Export::default(), &mut images, &mut never);
+        .export("a", &out, Export::default(), &mut never);
     assert!(ended.is_err());
     assert_eq!(fs::read(&out).unwrap(), b"what was there");
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
     home.snapshots
-        .export("a", &out, Export::default(), &mut images, &mut always)
+        .export("a", &out, Export::default(), &mut always)
         .unwrap();
     assert_ne!(fs::read(&out).unwrap(), b"what was there");
     let missing = home
         .snapshots
-        .export("x", &out, Export::default(), &mut images, &mut always);
+        .export("x", &out, Export::default(), &mut always);
     assert!(matches!(missing, Err(SnapshotError::Missing { .. })));
 }

@@ -9,11 +9,13 @@
 //! What is read-only is shared by any number of sandboxes, and mapped into the guest's memory where that can be
 //! ([`mapping`]). `upper.ext4` is the sandbox's own: it is made
 //! before the sandbox exists, so that none ever exists without it, and goes with the sandbox. So is what
-//! patches change in an OCI image ([`patches`]), which has metadata of its own then.
+//! patches change in an OCI image ([`patches`]), which has metadata of its own then. A sandbox that begins from a
+//! snapshot has copies of the snapshot's ([`snapshot`]).
 
 mod image;
 mod mapping;
 mod patches;
+mod snapshot;
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -114,8 +116,16 @@ pub(crate) fn prepare(
         }
         Kind::OverImage { upper_mib } => {
             let (store, image) = image::open(&launch.home, config).map_err(LaunchError::Boot)?;
-            patches::make(&store, &image, &config.patches, dir)?;
-            make_upper(launch, upper_mib, dir)?;
+            match &launch.snapshot_upper {
+                Some(upper) => {
+                    snapshot::begin(upper, upper_mib, dir)?;
+                    patches::adopt(&store, &image, dir)?;
+                }
+                None => {
+                    patches::make(&store, &image, &config.patches, dir)?;
+                    make_upper(launch, upper_mib, dir)?;
+                }
+            }
             Ok(Some(image))
         }
     }
@@ -151,9 +161,10 @@ impl Root {
             Kind::OverDisk { image } => Self::over(Content::Shared(image), &mapping, dir),
             Kind::OverImage { .. } => {
                 let (store, image) = image::open(&launch.home, config)?;
-                let parts = match config.patches.is_empty() {
-                    true => image.disk,
-                    false => patches::disk(&store, image, dir.path())?,
+                let patched = !config.patches.is_empty() || patches::are_there(dir.path())?;
+                let parts = match patched {
+                    false => image.disk,
+                    true => patches::disk(&store, image, dir.path())?,
                 };
                 // What is open stays, whatever becomes of the store.
                 Self::over(Content::Parts(parts), &mapping, dir)

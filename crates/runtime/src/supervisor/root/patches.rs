@@ -96,6 +96,25 @@ pub(super) fn make(
     }
 }
 
+/// Makes the rest of patches whose layer was made for another sandbox, if there is one in `dir`: a snapshot
+/// brought it.
+pub(super) fn adopt(store: &Store, image: &OpenImage, dir: &Path) -> Result<(), LaunchError> {
+    match fs::symlink_metadata(dir.join(INDEX)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        _ => rebuild(store, image, dir).map_err(launch_error),
+    }
+}
+
+/// Whether patches were made for the sandbox, whatever its configuration says of them.
+pub(super) fn are_there(dir: &Path) -> Result<bool, BootError> {
+    let path = dir.join(MADE);
+    match fs::symlink_metadata(&path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(boot_error(&at(&path)(error))),
+    }
+}
+
 /// The disk of a sandbox whose patches were made.
 pub(super) fn disk(
     store: &Store,
@@ -121,15 +140,32 @@ fn bake(store: &Store, image: &OpenImage, patches: &[Patch], dir: &Path) -> Resu
         .map_err(at(&path))?;
     let index = layer.to_bytes()?;
     write(&dir.join(INDEX), &index)?;
-    let root_bytes = put_together(tree, image, &layer, &Digest::of(&index), &dir.join(ROOT))?;
+    complete(tree, image, &layer, Digest::of(&index), dir)
+}
+
+fn rebuild(store: &Store, image: &OpenImage, dir: &Path) -> Result<()> {
+    let limits = Limits::default();
+    let index = read(&dir.join(INDEX), MAX_INDEX)?;
+    let layer = Layer::from_bytes(&index, &limits)?;
+    let data = dir.join(DATA);
+    let found = fs::metadata(&data).map_err(at(&data))?;
+    if found.len() != layer.data_bytes {
+        return Err(Failure::Damaged(data));
+    }
+    let tree = store.image_tree(&image.record, &limits)?;
+    complete(tree, image, &layer, Digest::of(&index), dir)
+}
+
+/// Makes the metadata, and notes of what it was made.
+fn complete(tree: Tree, image: &OpenImage, layer: &Layer, index: Digest, dir: &Path) -> Result<()> {
+    let root_bytes = put_together(tree, image, layer, &index, &dir.join(ROOT))?;
     let made = Made {
         image: image.record.metadata_digest(),
-        index: Digest::of(&index),
+        index,
         root_bytes,
         data_bytes: layer.data_bytes,
     };
-    note(&made, dir)?;
-    sync(&patch)
+    note(&made, dir)
 }
 
 /// Writes metadata of the image with the layer over it to `root`, and returns how many bytes it has.

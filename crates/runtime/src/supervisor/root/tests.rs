@@ -4,6 +4,7 @@ mod images;
 mod mapped;
 #[path = "../../kernel_config/sample.rs"]
 mod sample;
+mod snapshots;
 
 use std::fs;
 use std::path::PathBuf;
@@ -57,6 +58,7 @@ impl Place {
             initramfs: none(),
             upper_template: template.map(|name| self.path(name)),
             map_images: true,
+            snapshot_upper: None,
             requested_ns: 0,
             boot_timeout_ms: 0,
         }

@@ -166,9 +166,23 @@ impl Run {
             new,
             control,
         } = begun;
+        let recorder = match Recorder::start(owned, run.clone(), sender.clone()) {
+            Ok(recorder) => recorder,
+            Err(failed) => {
+                let (owned, error) = *failed;
+                let mut error = host_error(BootStage::Supervisor, "cannot start a thread", &error);
+                let begun = Begun {
+                    owned,
+                    config,
+                    run,
+                    new,
+                    control,
+                };
+                begun.undo(&mut error);
+                return Err(error);
+            }
+        };
         clients::accept(control, sender.clone());
-        let recorder = Recorder::start(owned, run.clone(), sender.clone())
-            .map_err(|error| host_error(BootStage::Supervisor, "cannot start a thread", &error))?;
         let memory = u64::from(config.resources.memory_mib) << 20;
         let deadline = Instant::now() + Duration::from_millis(launch.boot_timeout_ms);
         Ok(Self {

@@ -2,6 +2,10 @@
 
 use std::fs::File;
 
+use msb_image::store::DiskPart;
+
+use super::images::{APP, BASE, EMPTY, patches};
+use super::snapshots::of;
 use super::*;
 
 const CONFIG: &str = "CONFIG_VIRTIO_PMEM=y\nCONFIG_BLK_DEV_PMEM=y\nCONFIG_ZONE_DEVICE=y\n\
@@ -93,4 +97,49 @@ fn a_disk_that_is_written_to_is_attached() {
     let place = Place::with_kernel(CONFIG);
     let root = place.open(&place.config("ext4", None)).unwrap();
     assert!(root.mapped.is_none() && root.disks.len() == 1);
+}
+
+/// The parts of the one disk that is mapped, under the writable one.
+fn mapped_parts(place: &Place, config: &SandboxConfig) -> Vec<DiskPart> {
+    let root = place.open(config).unwrap();
+    let ids: Vec<_> = root.disks.iter().map(|disk| disk.id).collect();
+    assert_eq!(ids, ["upper"]);
+    assert!(matches!(root.guest, GuestRoot::Mapped { .. }));
+    match root.mapped {
+        Some(Content::Parts(parts)) => parts,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_image_is_mapped_as_one_disk() {
+    let place = Place::with_kernel(CONFIG);
+    let digest = place.load(&[BASE, EMPTY, APP]);
+    let config = place.image(digest, Vec::new());
+    place.prepare(&config, Some("template")).unwrap();
+    // Metadata, and the two layers that have data.
+    assert_eq!(mapped_parts(&place, &config).len(), 3);
+}
+
+#[test]
+fn patches_are_mapped_with_their_image_wherever_they_were_made() {
+    let place = Place::with_kernel(CONFIG);
+    let digest = place.load(&[BASE, EMPTY, APP]);
+    let patched = place.image(digest, patches(&place));
+    place.prepare(&patched, Some("template")).unwrap();
+    let own = |name: &str| fs::metadata(place.dir().path().join(name)).unwrap().len();
+    let check = |config| {
+        let parts = mapped_parts(&place, config);
+        let lengths: Vec<_> = parts.iter().map(|part| part.len).collect();
+        assert_eq!(lengths.len(), 4);
+        assert_eq!(
+            (lengths[0], lengths[3]),
+            (own("root.erofs"), own("patch/data"))
+        );
+    };
+    check(&patched);
+    let snapshot = place.snapshot(&digest.to_string());
+    let begun = of(digest, 64);
+    place.begin(&begun, &snapshot).unwrap();
+    check(&begun);
 }
