@@ -15,6 +15,7 @@ pub mod conversation;
 pub mod durable;
 pub mod end;
 pub mod images;
+pub mod kernel_config;
 pub mod lines;
 pub mod logs;
 pub mod metrics;

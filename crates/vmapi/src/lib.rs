@@ -14,6 +14,7 @@ mod control;
 mod counters;
 mod disk;
 mod exit;
+mod pmem;
 mod size;
 
 pub use config::{ConsoleTarget, Source, VmConfig, VsockConfig};
@@ -24,4 +25,5 @@ pub use control::{
 pub use counters::{Counters, DiskCounters};
 pub use disk::{DiskConfig, DiskContent, DiskExtent};
 pub use exit::ExitCode;
+pub use pmem::PmemConfig;
 pub use size::{MemorySize, ParseSizeError};

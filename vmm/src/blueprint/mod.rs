@@ -12,6 +12,7 @@ mod disk;
 mod error;
 mod files;
 mod lock;
+mod mapped;
 mod sockets;
 
 use std::fs::File;
@@ -24,12 +25,13 @@ use vmm_virtio::block::Block;
 
 use crate::arch::x86_64::boot::{self, Module};
 use crate::arch::x86_64::kernel::KernelImage;
-use crate::arch::x86_64::layout;
-use crate::memory::{MIN_MEMORY, PAGE, RamLayout};
+use crate::arch::x86_64::{cpuid, layout};
+use crate::memory::{MIN_MEMORY, MappedDisk, PAGE, RamLayout};
 
 pub use disk::MAX_EXTENTS;
 pub use error::{BlueprintError, Part};
 use files::Files;
+pub use mapped::MAX_MAPPED;
 pub use sockets::SocketFile;
 
 /// What a kernel is told when nobody says otherwise, beside its console: how to end, to say only what
@@ -40,7 +42,7 @@ pub const DEFAULT_COMMAND_LINE: &str = "reboot=k panic=-1 quiet loglevel=3 tsc=r
 
 /// Slots that devices of every machine have: console and rng.
 const FIXED_DEVICES: usize = 2;
-/// Most disks of a machine: the slots that are left beside the fixed devices and vsock.
+/// Most disks of a machine, mapped ones among them: the slots that are left beside the fixed devices and vsock.
 pub const MAX_DISKS: usize = layout::SLOTS - FIXED_DEVICES - 1;
 
 /// The least context id that is a guest's.
@@ -53,6 +55,8 @@ pub struct Host {
     pub memory: u64,
     /// Most vCPUs that KVM gives one machine.
     pub max_vcpus: u32,
+    /// Bits of a guest's address.
+    pub address_bits: u32,
 }
 
 impl Host {
@@ -64,6 +68,7 @@ impl Host {
         Self {
             memory: total.saturating_mul(u64::from(info.mem_unit)),
             max_vcpus,
+            address_bits: cpuid::address_bits(),
         }
     }
 }
@@ -109,6 +114,7 @@ pub struct Blueprint {
     pub(crate) cpus: u8,
     pub(crate) ram: RamLayout,
     pub(crate) disks: Vec<Block>,
+    pub(crate) mapped: Vec<MappedDisk>,
     pub(crate) vsock: Option<VsockPart>,
     pub(crate) console: ConsolePart,
     pub(crate) serial: Option<ConsolePart>,
@@ -145,17 +151,17 @@ impl Blueprint {
             .initrd
             .map(|source| open_initrd(&mut files, source, &ram, &kernel.image))
             .transpose()?;
-        if config.disk.len() > MAX_DISKS {
-            return Err(BlueprintError::TooManyDisks {
-                given: config.disk.len(),
-                max: MAX_DISKS,
-            });
+        let given = config.disk.len().saturating_add(config.pmem.len());
+        if given > MAX_DISKS {
+            let max = MAX_DISKS;
+            return Err(BlueprintError::TooManyDisks { given, max });
         }
         let disks = config
             .disk
             .into_iter()
             .map(|disk| disk::open(&mut files, disk))
             .collect::<Result<_, _>>()?;
+        let mapped = mapped::open(&mut files, config.pmem, &ram, host)?;
         let console = match open_console(&mut files, config.console, Part::Console)? {
             Some(console) => console,
             None => ConsolePart::Output(files::null_sink()?),
@@ -178,6 +184,7 @@ impl Blueprint {
             cpus,
             ram,
             disks,
+            mapped,
             vsock,
             console,
             serial,

@@ -134,6 +134,17 @@ impl Backing {
         self.len / SECTOR
     }
 
+    /// Capacity in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// The extents, and where each begins on the disk.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (u64, &Extent)> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.extents)
+    }
+
     /// Whether ranges can be discarded.
     pub fn can_discard(&self) -> bool {
         self.punch

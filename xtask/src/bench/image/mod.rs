@@ -6,14 +6,14 @@
 //! Where KVM is real ([`machines`]): the first sandbox of an image, with its pull, and the second; and
 //! the memory that many sandboxes take which read the same large file.
 //!
-//! *Memory* is counted as follows. A guest reads its disk into memory of its own, as every virtual machine does:
-//! that is part of the memory that it was given, whatever it does with it, and the host cannot share it. What the
-//! host can share, or fail to, is everything else: the pages of the image's files in its page cache, and the private
+//! *Memory* is counted as follows. Where an image is attached as a disk, each guest reads it into memory of its own, which
+//! the host cannot share; where it is mapped, guests use the pages of the host's page cache. What the
+//! host can share, or fail to, is those pages of the image's files, and the private
 //! memory of the VMMs outside their guests'. `shared_memory_ratio` is the sum of these two over the size of the file
 //! times the number of sandboxes: 1.0 means that nothing is shared. Both are whole amounts, not differences, so what
-//! the VMMs need anyhow is in it. `guest_mib` is what the guests' own memory has grown by in the meantime, and
-//! `all_memory_ratio` is the same ratio with that added: it depends on how much of their memory guests
-//! fill with what they have read.
+//! the VMMs need anyhow is in it. `guest_mib` is what the guests' own memory has grown by in the meantime, without what is
+//! mapped, and `all_memory_ratio` is the same ratio with that added: it tells whether guests have copies of what they
+//! have read.
 
 pub(crate) mod machines;
 mod unpack;
