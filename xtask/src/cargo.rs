@@ -12,6 +12,23 @@ use crate::{paths, proc};
 /// glibc, linked in; naming the target keeps the flag away from build scripts and macros.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// A cargo, in the workspace.
+///
+/// `cargo xtask` was started by one, which left the name and the version of this package in the environment. Build
+/// scripts that look at those would find another package than when a person runs cargo, and all that depends on
+/// them would be built again each time the other of the two comes.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(paths::cargo());
+    command.current_dir(paths::workspace());
+    let left = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(left) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// An executable that cargo built.
 #[derive(Debug)]
 pub(crate) struct Executable {
@@ -52,19 +69,18 @@ pub(crate) fn executables(command: &mut Command) -> Result<Vec<Executable>> {
 
 /// The host's two programs in release form: the supervisor and the VMM.
 pub(crate) fn host_programs() -> Result<Vec<Executable>> {
-    executables(
-        Command::new(paths::cargo())
-            .current_dir(paths::workspace())
-            .args(["build", "--release", "--bins"])
-            .args(["--package", "msb-runtime", "--package", "msb-vmm"]),
-    )
+    executables(command().args(["build", "--release", "--bins"]).args([
+        "--package",
+        "msb-runtime",
+        "--package",
+        "msb-vmm",
+    ]))
 }
 
 /// A program of the end-to-end package that is no test, in release form.
 pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
     let programs = executables(
-        Command::new(paths::cargo())
-            .current_dir(paths::workspace())
+        command()
             .args(["build", "--release", "--package", "msb-tests"])
             .args(["--bin", name]),
     )?;
@@ -78,9 +94,8 @@ pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
 /// The program of a package that runs in a guest whatever is there: in release form, and static.
 pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
     // A target directory of its own: other flags would make cargo rebuild the shared one in turns.
-    let mut command = Command::new(paths::cargo());
+    let mut command = command();
     command
-        .current_dir(paths::workspace())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .args(["build", "--release", "--bins", "--package", package])
@@ -104,17 +119,13 @@ pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
 
 /// The binaries of the end-to-end tests. What they test is built in release form; they themselves are not.
 pub(crate) fn end_to_end_tests() -> Result<Vec<Executable>> {
-    let mut tests = executables(
-        Command::new(paths::cargo())
-            .current_dir(paths::workspace())
-            .args([
-                "test",
-                "--profile=e2e",
-                "--no-run",
-                "--package",
-                "msb-tests",
-            ]),
-    )?;
+    let mut tests = executables(command().args([
+        "test",
+        "--profile=e2e",
+        "--no-run",
+        "--package",
+        "msb-tests",
+    ]))?;
     tests.retain(|executable| executable.test);
     if tests.is_empty() {
         bail!("the package msb-tests has no test binaries");

@@ -1,14 +1,14 @@
 //! `cargo xtask demo`: the library's first example, from nothing to a running sandbox.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::kvm::{self, Call};
 use crate::product::Product;
-use crate::{cargo, paths, setup};
+use crate::{cargo, setup};
 
 /// Options of `demo`; those after the first three belong to the example itself.
 #[derive(Debug, Args)]
@@ -55,18 +55,14 @@ impl Options {
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     setup::run()?;
     let product = Product::build()?;
-    let built = cargo::executables(
-        Command::new(paths::cargo())
-            .current_dir(paths::workspace())
-            .args([
-                "build",
-                "--release",
-                "--package",
-                "microsandbox",
-                "--example",
-                "demo",
-            ]),
-    )?;
+    let built = cargo::executables(cargo::command().args([
+        "build",
+        "--release",
+        "--package",
+        "microsandbox",
+        "--example",
+        "demo",
+    ]))?;
     let demo = built
         .into_iter()
         .find(|program| program.name == "demo")

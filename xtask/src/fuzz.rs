@@ -54,7 +54,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     }
 
     let built = cargo::executables(
-        Command::new(paths::cargo())
+        cargo::command()
             .current_dir(&dir)
             .env("RUSTFLAGS", RUSTFLAGS)
             .env_remove("CARGO_ENCODED_RUSTFLAGS")

@@ -5,19 +5,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
-use crate::{paths, proc, tidy};
+use crate::{cargo, paths, proc, tidy};
 
 /// All of them, the quick ones first.
 pub(super) fn all() -> Result<()> {
-    let cargo = || {
-        let mut command = Command::new(paths::cargo());
-        command.current_dir(paths::workspace());
-        command
-    };
-    proc::run(cargo().args(["fmt", "--all", "--check"]))?;
+    proc::run(cargo::command().args(["fmt", "--all", "--check"]))?;
     tidy::main()?;
     let lints = ["clippy", "--quiet", "--workspace", "--all-targets"];
-    proc::run(cargo().args(lints).args(["--", "-D", "warnings"]))?;
+    proc::run(cargo::command().args(lints).args(["--", "-D", "warnings"]))?;
     deny()
 }
 
@@ -53,7 +48,7 @@ fn find_deny() -> Result<Option<PathBuf>> {
     if std::env::var_os("CI").is_none_or(|ci| ci.is_empty()) {
         return Ok(None);
     }
-    let mut install = Command::new(paths::cargo());
+    let mut install = cargo::command();
     install
         .args(["install", "--locked", "--quiet", "cargo-deny", "--root"])
         .arg(&root);

@@ -9,13 +9,13 @@ mod machines;
 pub(crate) mod registry;
 pub(crate) mod suite;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::{paths, setup};
+use crate::setup;
 
 /// Options of `test`. Without any, everything runs.
 #[derive(Debug, Args)]
@@ -52,8 +52,8 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
 /// Unit and property tests of everything but the end-to-end package.
 fn unit(names: &[String]) -> Result<()> {
     let cargo = |args: &[&str]| {
-        let mut command = Command::new(paths::cargo());
-        command.current_dir(paths::workspace()).args(args);
+        let mut command = crate::cargo::command();
+        command.args(args);
         command
     };
     let packages = ["--workspace", "--exclude", "msb-tests"];
