@@ -13,13 +13,15 @@ mod config;
 mod control;
 mod counters;
 mod exit;
+mod isolation;
 mod size;
 
 pub use config::{ConsoleTarget, DiskConfig, Source, VmConfig, VsockConfig};
 pub use control::{
     CrashCause, ErrorKind, Event, FromVmm, MAX_DATAGRAM, MAX_DESCRIPTORS, Outcome, Reply, Request,
-    ToVmm, VmError, VmState,
+    ThreadRole, ToVmm, Violation, VmError, VmState,
 };
 pub use counters::{Counters, DiskCounters};
 pub use exit::ExitCode;
+pub use isolation::{Isolation, Layer, LayerReport, Strength};
 pub use size::{MemorySize, ParseSizeError};

@@ -345,7 +345,11 @@ impl Run {
             VmmEvent::Booted {
                 process_started_ns,
                 booted_ns,
+                isolation,
             } => {
+                for layer in isolation.lacking() {
+                    tracing::warn!(%layer, "the VMM's jail lacks something");
+                }
                 self.vmm_times = Some((process_started_ns, booted_ns));
                 self.stage = BootStage::Kernel;
             }
