@@ -13,7 +13,7 @@ use super::backing::{Backing, BlockError};
 use super::counters::BlockCounters;
 use super::request::{
     Disk, HEADER_BYTES, MAX_DISCARD_SECTORS, MAX_RANGES, MAX_ZERO_SECTORS, RANGE_BYTES, Range,
-    Request, Status, parse,
+    Request, SECTOR, Status, parse,
 };
 use crate::{
     COMMON_FEATURES, Chain, ConfigSpace, Device, Fault, GuestRam, Live, Placement, Queue, Register,
@@ -104,6 +104,15 @@ impl Block {
     /// What was served since the device was made.
     pub fn counters(&self) -> Arc<BlockCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Bytes of the file that the guest may write to: none of a disk that is read-only.
+    pub fn writable_bytes(&self) -> u64 {
+        if self.disk.read_only {
+            0
+        } else {
+            self.disk.sectors.saturating_mul(SECTOR)
+        }
     }
 
     /// Requests that the host's file failed to serve, since the device was made.

@@ -1,0 +1,84 @@
+//! Limits of resources: what a VMM cannot have more of, whatever becomes of it.
+//!
+//! | what | how much |
+//! | --- | --- |
+//! | addresses | the guest's memory, and room for the VMM itself |
+//! | a file | the largest disk that can be written to; no limit if output goes to a file |
+//! | descriptors | all that devices, connections and clients may have open |
+//! | core | none |
+//! | processes | no further ones, and no further threads, once all are there |
+//!
+//! The last is of the user, not of the process: what others of the same user have counts, but they are not
+//! held back by it.
+
+use msb_vmapi::Layer;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::report::Report;
+
+/// Addresses that the VMM itself may use: program, libraries, heap, connections' buffers.
+const OWN_ADDRESSES: u64 = 512 << 20;
+/// And for each thread: its stack, its signal stack, a vCPU's page.
+const THREAD_ADDRESSES: u64 = 1 << 20;
+/// Open files: as many connections and clients as there may be, all that came with a description, and a few
+/// for each device and processor.
+const DESCRIPTORS: u64 = 3072;
+/// What may be added to a file that standard error goes to.
+const MESSAGES: u64 = 16 << 20;
+
+/// What a machine needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Bytes of the guest's memory.
+    pub memory: u64,
+    /// Threads: processors and disks.
+    pub threads: u64,
+    /// Bytes of the largest file that is written to; `None`: no limit.
+    pub largest_file: Option<u64>,
+}
+
+/// Sets all but the last.
+pub(super) fn set(needs: &Needs, report: &mut Report) {
+    let threads = needs.threads.saturating_mul(THREAD_ADDRESSES);
+    let addresses = needs
+        .memory
+        .saturating_add(OWN_ADDRESSES)
+        .saturating_add(threads);
+    let messages = regular_size(rustix::stdio::stderr()).map(|size| size.saturating_add(MESSAGES));
+    let file = needs
+        .largest_file
+        .map(|largest| largest.max(messages.unwrap_or(0)));
+    let done = lower(Resource::As, Some(addresses))
+        .and_then(|()| lower(Resource::Fsize, file))
+        .and_then(|()| lower(Resource::Nofile, Some(DESCRIPTORS)))
+        .and_then(|()| lower(Resource::Core, Some(0)));
+    report.tried(Layer::Limits, done);
+}
+
+/// No further process or thread of this user can be started by this one.
+pub(super) fn no_more_threads() -> Result<(), Errno> {
+    lower(Resource::Nproc, Some(0))
+}
+
+/// Bytes of what a descriptor leads to, if it is a regular file.
+pub(crate) fn regular_size(fd: impl std::os::fd::AsFd) -> Option<u64> {
+    let stat = rustix::fs::fstat(fd).ok()?;
+    let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file();
+    regular.then(|| u64::try_from(stat.st_size).unwrap_or(0))
+}
+
+/// Sets a limit for good, or keeps what is less.
+fn lower(resource: Resource, to: Option<u64>) -> Result<(), Errno> {
+    let Some(to) = to else {
+        return Ok(());
+    };
+    let to = getrlimit(resource)
+        .maximum
+        .map_or(to, |maximum| maximum.min(to));
+    let limit = Rlimit {
+        current: Some(to),
+        maximum: Some(to),
+    };
+    setrlimit(resource, limit)
+}

@@ -1,0 +1,17 @@
+//! A vCPU: enters the guest, and passes on what it wants of the outside.
+
+use super::arch::{KVM_KVMCLOCK_CTRL, KVM_RUN};
+use crate::jail::seccomp::rule::{Rule, call, int, with};
+
+pub(super) const RULES: &[Rule] = &[
+    with(
+        call!(SYS_ioctl),
+        &[int(1, KVM_RUN)],
+        "KVM_RUN: enters the guest",
+    ),
+    with(
+        call!(SYS_ioctl),
+        &[int(1, KVM_KVMCLOCK_CTRL)],
+        "KVM_KVMCLOCK_CTRL: tells the guest that it was paused",
+    ),
+];
