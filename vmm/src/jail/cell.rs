@@ -4,7 +4,6 @@
 //! main                                  thread
 //! cell(role) ─────────────────────────▶ enter: applies its filter to itself
 //! seal: waits for all of them ◀──────── says so, or why not
-//!       no further threads
 //!       applies its own filter
 //! ```
 

@@ -6,10 +6,10 @@
 //! | a file | the largest disk that can be written to; no limit if output goes to a file |
 //! | descriptors | all that devices, connections and clients may have open |
 //! | core | none |
-//! | processes | no further ones, and no further threads, once all are there |
+//! | processes | the machine's threads, for a user that has no others |
 //!
-//! The last is of the user, not of the process: what others of the same user have counts, but they are not
-//! held back by it.
+//! The last is counted for the user, not for the process, so it means something only for a user of its own. It
+//! leaves room: KVM itself makes a thread in the process when a guest is entered for the first time.
 
 use msb_vmapi::Layer;
 use rustix::io::Errno;
@@ -27,6 +27,9 @@ const DESCRIPTORS: u64 = 3072;
 /// What may be added to a file that standard error goes to.
 const MESSAGES: u64 = 16 << 20;
 
+/// Threads beside those of the machine: the main one, KVM's, and as many as there may be of later kernels'.
+const OTHER_THREADS: u64 = 8;
+
 /// What a machine needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
@@ -38,8 +41,8 @@ pub struct Needs {
     pub largest_file: Option<u64>,
 }
 
-/// Sets all but the last.
-pub(super) fn set(needs: &Needs, report: &mut Report) {
+/// Sets them. `alone`: the process is the only one of its user.
+pub(super) fn set(needs: &Needs, alone: bool, report: &mut Report) {
     let threads = needs.threads.saturating_mul(THREAD_ADDRESSES);
     let addresses = needs
         .memory
@@ -49,16 +52,13 @@ pub(super) fn set(needs: &Needs, report: &mut Report) {
     let file = needs
         .largest_file
         .map(|largest| largest.max(messages.unwrap_or(0)));
+    let all_threads = needs.threads.saturating_add(OTHER_THREADS);
     let done = lower(Resource::As, Some(addresses))
         .and_then(|()| lower(Resource::Fsize, file))
         .and_then(|()| lower(Resource::Nofile, Some(DESCRIPTORS)))
-        .and_then(|()| lower(Resource::Core, Some(0)));
+        .and_then(|()| lower(Resource::Core, Some(0)))
+        .and_then(|()| lower(Resource::Nproc, alone.then_some(all_threads)));
     report.tried(Layer::Limits, done);
-}
-
-/// No further process or thread of this user can be started by this one.
-pub(super) fn no_more_threads() -> Result<(), Errno> {
-    lower(Resource::Nproc, Some(0))
 }
 
 /// Bytes of what a descriptor leads to, if it is a regular file.

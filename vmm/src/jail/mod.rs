@@ -7,12 +7,12 @@
 //! ```text
 //! begin     inherited descriptors, the environment                before anything is opened
 //!           ── the description is read, everything in it opened ──
-//! confine   no new privileges; limits; namespaces and an empty    while there is one thread
-//!           root; root's user id; landlock; capabilities;
+//! confine   no new privileges; namespaces and an empty root;      while there is one thread
+//!           root's user id; limits; landlock; capabilities;
 //!           not dumpable; the handler of violations
 //!           ── the machine is built: KVM, memory, devices ──
 //! enter     each thread applies its own filter of system calls    first thing in each thread
-//! seal      no further threads; the main thread's filter          before the first vCPU is let in
+//! seal      the main thread's filter                              before the first vCPU is let in
 //! ```
 //!
 //! Each layer is there because another may be missing: kernels differ, and have errors. How far each came is
@@ -71,9 +71,6 @@ pub enum JailError {
         "a thread of the machine did not enter its cell; the host may be overloaded, try again"
     )]
     Thread,
-    /// The number of processes cannot be limited.
-    #[error("cannot forbid further threads")]
-    Limit(#[source] Errno),
 }
 
 impl JailError {
@@ -127,11 +124,12 @@ impl Begun {
     /// Shuts the process in. It must have one thread, and have opened all that it needs a path for.
     pub fn confine(self, inmate: &Inmate<'_>) -> Result<Jail, JailError> {
         let Self(mut report) = self;
+        // Where to read the clock is looked up once, in a file if need be; later that would be a violation.
+        let _ = crate::clock::monotonic_ns();
         let dies_with = parent_process_death_signal().ok().flatten();
         // Without it neither landlock nor a filter is to be had.
         rustix::thread::set_no_new_privs(true).map_err(JailError::Privileges)?;
         report.full(Layer::NoNewPrivileges);
-        limits::set(&inmate.needs, &mut report);
         if identity::is_privileged() {
             namespaces::others(&mut report);
             // Then a change of user takes nothing, and the namespace of users can still be made.
@@ -143,6 +141,8 @@ impl Begun {
             namespaces::user(&mut report);
             namespaces::others(&mut report);
         }
+        let alone = report.has(Layer::OwnUser);
+        limits::set(&inmate.needs, alone, &mut report);
         landlock::restrict(&mut report);
         capabilities::drop_all(&mut report);
         let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -187,7 +187,6 @@ impl Jail {
     /// Waits until all threads are in their cells, and locks the calling one, the main thread, in as well.
     pub fn seal(self) -> Result<(), JailError> {
         self.cells.wait()?;
-        limits::no_more_threads().map_err(JailError::Limit)?;
         Ok(self.main.apply()?)
     }
 

@@ -36,6 +36,12 @@ impl Report {
         true
     }
 
+    /// Whether a layer is fully in force.
+    pub(super) fn has(&self, layer: Layer) -> bool {
+        let mut reports = self.0.iter();
+        reports.any(|report| report.layer == layer && report.strength == Strength::Full)
+    }
+
     fn add(&mut self, layer: Layer, strength: Strength, detail: Option<String>) {
         self.0.push(LayerReport {
             layer,

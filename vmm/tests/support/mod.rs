@@ -83,10 +83,16 @@ pub struct Supervisor(OwnedFd);
 
 impl Supervisor {
     pub fn new() -> (Self, Connection) {
+        let (ours, theirs) = Self::pair();
+        (ours, theirs.into())
+    }
+
+    /// The same, with the machine's end as it is.
+    pub fn pair() -> (Self, OwnedFd) {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        (Self(ours), theirs.into())
+        (Self(ours), theirs)
     }
 
     pub fn ask(&self, id: u64, request: Request) {

@@ -105,8 +105,9 @@ fn set(signal: libc::c_int, handler: libc::sighandler_t) -> io::Result<()> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = handler;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: the set is written to only.
-    unsafe { libc::sigfillset(&raw mut action.sa_mask) };
+    // All of them: `sigfillset` leaves out what the C library uses itself.
+    // SAFETY: to the kernel all bits of the set are signals; it is this function's own.
+    unsafe { (&raw mut action.sa_mask).write_bytes(0xff, 1) };
     // SAFETY: the handler is one of the three above; ours never returns and touches nothing but its own
     // stack. `action` is read only.
     match unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) } {
