@@ -1,5 +1,6 @@
 //! Machines of a few instructions, and the other end of their control connection.
 
+pub mod driver;
 #[path = "../../src/test_support.rs"]
 mod test_support;
 
@@ -14,8 +15,8 @@ use msb_vmm::control::Connection;
 use msb_vmm::kvm::System;
 use msb_vmm::machine::{Machine, Surroundings};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
-    SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use tempfile::TempDir;
 use test_support::TinyKernel;
@@ -109,6 +110,10 @@ impl Supervisor {
     }
 
     pub fn hear(&self) -> Option<FromVmm> {
+        self.hear_with_descriptors().map(|(message, _)| message)
+    }
+
+    pub fn hear_with_descriptors(&self) -> Option<(FromVmm, Vec<OwnedFd>)> {
         let mut bytes = vec![0; 65536];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -119,7 +124,13 @@ impl Supervisor {
             RecvFlags::empty(),
         )
         .unwrap();
+        let mut descriptors = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
         let bytes = &bytes[..got.bytes];
-        (!bytes.is_empty()).then(|| serde_json::from_slice(bytes).unwrap())
+        (!bytes.is_empty()).then(|| (serde_json::from_slice(bytes).unwrap(), descriptors))
     }
 }

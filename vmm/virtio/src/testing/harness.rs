@@ -1,5 +1,6 @@
 //! A device, its driver and its event loop, in one hand.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -38,7 +39,7 @@ pub struct Harness<D> {
     /// The transport's side of the interrupt.
     pub irq: Irq,
     line: EventFd,
-    kicks: Vec<EventFd>,
+    kicks: Vec<Arc<EventFd>>,
     /// Calls of `ready` so far.
     pub calls: usize,
 }
@@ -94,8 +95,8 @@ impl<D: Device> Harness<D> {
         self.kicks.clear();
         let mut queues = Vec::new();
         for (n, queue) in (0u16..).zip(&self.queues) {
-            let kick = EventFd::new(EFD_NONBLOCK).expect("eventfd");
-            self.kicks.push(kick.try_clone().expect("eventfd"));
+            let kick = Arc::new(EventFd::new(EFD_NONBLOCK).expect("eventfd"));
+            self.kicks.push(Arc::clone(&kick));
             queues.push(queue.setup().activate(n, &self.mem, kick, event_idx)?);
         }
         let live = Live {
