@@ -25,7 +25,7 @@ fn line(role: Role, rule: &Rule) -> Value {
         "number": rule.call.number,
         "args": rule.args.iter().map(argument).collect::<Vec<_>>(),
         "why": rule.why,
-        "rare": rule.rare,
+        "rare": rule.rare_in(role),
     })
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
+use super::Role;
+
 /// A system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Call {
@@ -82,8 +84,15 @@ pub struct Rule {
     pub args: &'static [Arg],
     /// Who needs it, and for what.
     pub why: &'static str,
-    /// Why no ordinary life of a machine comes by here, if none does.
-    pub rare: Option<&'static str>,
+    rare: Option<Rare>,
+}
+
+/// A rule that not every role makes use of in an ordinary life.
+#[derive(Clone, Copy, Debug)]
+struct Rare {
+    because: &'static str,
+    /// The roles that do.
+    but: &'static [Role],
 }
 
 /// The call, with any arguments.
@@ -104,10 +113,21 @@ pub(super) const fn with(call: Call, args: &'static [Arg], why: &'static str) ->
 impl Rule {
     /// The same rule, of which no ordinary life makes use.
     pub(super) const fn rarely(self, because: &'static str) -> Self {
+        self.rarely_but(&[], because)
+    }
+
+    /// The same rule, of which only these roles make use in an ordinary life.
+    pub(super) const fn rarely_but(self, but: &'static [Role], because: &'static str) -> Self {
         Self {
-            rare: Some(because),
+            rare: Some(Rare { because, but }),
             ..self
         }
+    }
+
+    /// Why no ordinary life of a thread of this role comes by here, if none does.
+    pub fn rare_in(&self, role: Role) -> Option<&'static str> {
+        let rare = self.rare.filter(|rare| !rare.but.contains(&role));
+        rare.map(|rare| rare.because)
     }
 }
 

@@ -1,9 +1,11 @@
 //! What every thread of a machine needs: memory, locks, signals, a last word, an end.
 
+use crate::jail::seccomp::Role::{Main, Vcpu};
 use crate::jail::seccomp::rule::{Arg, Is, Rule, any, call, equal, int, with};
 
 const ALLOCATOR: &str = "whether the allocator needs it depends on what is asked of it";
 const PANIC: &str = "only on the way of a panic";
+const CONTENTION: &str = "a disk's thread waits for nobody, unless two threads meet by chance";
 const VIOLATION: &str = "only after a violation";
 
 /// Readable and writable, never executable.
@@ -70,12 +72,14 @@ pub(super) const RULES: &[Rule] = &[
         call!(SYS_futex),
         &[futex(FUTEX_WAKE)],
         "locks, channels, the end of threads",
-    ),
+    )
+    .rarely_but(&[Main, Vcpu], CONTENTION),
     with(
         call!(SYS_futex),
         &[futex(FUTEX_WAIT_BITSET)],
         "locks, channels, orders, the end of threads",
-    ),
+    )
+    .rarely_but(&[Main, Vcpu], CONTENTION),
     with(
         call!(SYS_futex),
         &[futex(FUTEX_WAIT)],
@@ -89,9 +93,9 @@ pub(super) const RULES: &[Rule] = &[
     .rarely("two threads must meet within nanoseconds"),
     any(
         call!(SYS_clock_gettime),
-        "deadlines and timers, where the clock cannot be read without a call",
+        "the vCPUs' CPU time; deadlines and timers, where the clock cannot be read without a call",
     )
-    .rarely("most kernels let the clock be read without a call"),
+    .rarely_but(&[Main], "most kernels let the clock be read without a call"),
     any(
         call!(SYS_sigaltstack),
         "a thread gives its signal stack back when it ends",
@@ -104,7 +108,10 @@ pub(super) const RULES: &[Rule] = &[
         call!(SYS_rt_sigreturn),
         "the end of the handlers of kicks and of SIGTERM",
     )
-    .rarely("a signal reaches whichever thread the kernel chooses"),
+    .rarely_but(
+        &[Vcpu],
+        "SIGTERM reaches whichever thread the kernel chooses",
+    ),
     any(
         call!(SYS_restart_syscall),
         "the kernel's own way on after a stop and a continue",
@@ -115,15 +122,15 @@ pub(super) const RULES: &[Rule] = &[
         &[],
         "consoles and connections, whether one can be read or written without waiting",
     )
-    .rarely("of consoles that are no files; and after a violation"),
+    .rarely_but(&[Main], "a serial port's output; and after a violation"),
     with(
         call!(SYS_sendto),
         &[int(3, AT_ONCE), equal(4, 0)],
-        "the last word after a violation; a console that is a socket",
+        "the last word after a violation; errands of the porter; a console that is a socket",
     )
     .rarely(VIOLATION),
-    any(call!(SYS_exit_group), "the end").rarely("of threads other than main: after a violation"),
-    any(call!(SYS_getpid), "abort, and signals to own threads").rarely(PANIC),
+    any(call!(SYS_exit_group), "the end").rarely_but(&[Main], VIOLATION),
+    any(call!(SYS_getpid), "abort, and kicks").rarely_but(&[Main], PANIC),
     any(call!(SYS_gettid), "abort").rarely(PANIC),
     with(
         call!(SYS_tgkill),
