@@ -18,6 +18,8 @@
 //! A paused machine is one whose vCPU threads sleep outside the guest. Devices and the main loop go on.
 
 pub mod arch;
+#[cfg(feature = "attacker")]
+pub mod attacker;
 pub mod blueprint;
 pub mod bus;
 pub mod cli;

@@ -20,6 +20,9 @@ pub enum Message {
     Booted(u64),
     /// A vCPU is out of the guest for the pause of that number, and stays so until it is resumed.
     OutOfGuest(PauseNumber),
+    /// The guest owns this process.
+    #[cfg(feature = "attacker")]
+    Attack(crate::attacker::Order),
     /// The machine is over, for this reason.
     End(Outcome),
     /// The guest connected to a port of the host; this is the host's end.

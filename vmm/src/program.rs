@@ -11,12 +11,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use msb_vmapi::{ErrorKind, Event, ExitCode as Code, FromVmm, Outcome, Reply, VmConfig, VmError};
 
+#[cfg(feature = "attacker")]
+use crate::attacker::denial;
 use crate::blueprint::{Blueprint, Host};
 use crate::cli::{Cli, Task};
 use crate::control::{self, Connection};
+#[cfg(not(feature = "attacker"))]
 use crate::jail::seccomp::Denial;
 use crate::jail::{self, Begun, Inmate};
-use crate::kvm::System;
+use crate::kvm::{KvmError, System};
 use crate::machine::{Machine, Surroundings, exit_code};
 use crate::porter::{Keys, Porter};
 use crate::{clock, inherited, probe, report, signals, terminal};
@@ -134,7 +137,7 @@ fn build(
     begun: Option<Begun>,
     supervisor: Option<BorrowedFd<'_>>,
 ) -> Result<Machine, VmError> {
-    let system = System::open().map_err(|error| VmError {
+    let system = open_kvm().map_err(|error| VmError {
         kind: error.kind(),
         message: report::chain(&error),
     })?;
@@ -150,7 +153,7 @@ fn build(
             needs: blueprint.needs(),
             supervisor,
             terminal: keys.terminal,
-            denial: Denial::Violation,
+            denial: denial(),
         };
         stage("description opened");
         surroundings.porter = porter(keys)?;
@@ -160,6 +163,22 @@ fn build(
         surroundings.jail = Some(jail);
     }
     Machine::new(&system, blueprint, surroundings).map_err(|error| error.to_vm_error())
+}
+
+#[cfg(not(feature = "attacker"))]
+fn open_kvm() -> Result<System, KvmError> {
+    System::open()
+}
+
+/// Any KVM will do for tests that attack their host.
+#[cfg(feature = "attacker")]
+fn open_kvm() -> Result<System, KvmError> {
+    System::open_any()
+}
+
+#[cfg(not(feature = "attacker"))]
+fn denial() -> Denial {
+    Denial::Violation
 }
 
 fn porter(keys: Keys) -> Result<Option<Porter>, VmError> {
@@ -207,6 +226,6 @@ fn system_calls() -> Code {
 }
 
 /// To a person, if there is one: standard error may be gone, or full.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "msb-vmm: {text}");
 }

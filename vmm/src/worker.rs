@@ -70,6 +70,12 @@ impl Worker {
         })
     }
 
+    /// Where the thread takes its messages.
+    #[cfg(feature = "attacker")]
+    pub(crate) fn mailbox(&self) -> Mailbox<Message> {
+        self.mailbox.clone()
+    }
+
     /// Asks the thread to stop its device and end.
     pub fn ask_to_end(&self) {
         // It may have ended by itself.
@@ -115,6 +121,8 @@ impl Loop {
                             self.host.command(&mut self.events, id, command);
                         }
                         Message::End(_) => return Ok(()),
+                        #[cfg(feature = "attacker")]
+                        Message::Attack(order) => crate::attacker::run(order),
                         Message::Booted(_)
                         | Message::OutOfGuest(_)
                         | Message::Connection { .. } => {}

@@ -80,6 +80,8 @@ pub(super) fn build(
         build.serial(serial)?;
     }
     build.power_ports()?;
+    #[cfg(feature = "attacker")]
+    build.attacker()?;
     let power_button = build.vm.irq_line(layout::POWER_BUTTON_GSI)?;
 
     stage("devices made");
@@ -316,6 +318,16 @@ impl Build {
         }
         self.ports
             .insert(layout::SERIAL_PORT, layout::SERIAL_PORTS, serial)?;
+        Ok(())
+    }
+
+    #[cfg(feature = "attacker")]
+    fn attacker(&mut self) -> Result<(), MachineError> {
+        use crate::attacker::{PORT, PORTS, Port};
+        let block = self.workers.first().map(Worker::mailbox);
+        if let Some(port) = Port::new(self.mailbox.clone(), block) {
+            self.ports.insert(PORT, PORTS, Arc::new(port))?;
+        }
         Ok(())
     }
 

@@ -199,6 +199,8 @@ fn receive(running: &mut Running, message: Message) -> Option<Outcome> {
             let steps = running.pausing.acknowledge(number);
             take(running, steps);
         }
+        #[cfg(feature = "attacker")]
+        Message::Attack(order) => crate::attacker::run(order),
         Message::End(outcome) => return Some(outcome),
     }
     None

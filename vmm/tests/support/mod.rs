@@ -53,6 +53,11 @@ pub fn system() -> Option<System> {
     }
 }
 
+/// The file of a kernel of this code.
+pub fn kernel(code: &[u8]) -> Vec<u8> {
+    TinyKernel::new(code).build()
+}
+
 pub struct Place(TempDir);
 
 impl Place {

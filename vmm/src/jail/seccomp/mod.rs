@@ -68,6 +68,9 @@ pub enum Denial {
     /// The call fails with this error, and the thread goes on. For the attacker's list of attempts.
     #[cfg(feature = "attacker")]
     Fail(u16),
+    /// The call is made: there might as well be no filter. For the attacker, to see what else is there.
+    #[cfg(feature = "attacker")]
+    Pass,
 }
 
 /// No filter can be made, or applied.
@@ -115,6 +118,8 @@ impl Filter {
             Denial::Kill => SeccompAction::KillProcess,
             #[cfg(feature = "attacker")]
             Denial::Fail(errno) => SeccompAction::Errno(errno.into()),
+            #[cfg(feature = "attacker")]
+            Denial::Pass => SeccompAction::Log,
         };
         let filter = SeccompFilter::new(chains, denied, SeccompAction::Allow, ARCH);
         let mut program: BpfProgram = filter.and_then(TryInto::try_into).map_err(unsound)?;
