@@ -93,6 +93,11 @@ pub fn arm() {
     let _ = PLAN.set(plan);
 }
 
+/// Whether this process attacks.
+pub(crate) fn is_armed() -> bool {
+    PLAN.get().is_some()
+}
+
 /// What is to happen to calls that are not allowed.
 pub(crate) fn denial() -> Denial {
     match PLAN.get().map(|plan| plan.mode) {

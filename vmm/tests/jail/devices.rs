@@ -6,71 +6,11 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use super::inside::{Child, Inside, jailed, with_everything};
-use super::support::driver::{
-    CONSOLE, DISK, Packet, Program, RNG, VSOCK, disk_request, send_packet,
-};
+use super::support::guest::driver::{Program, connect, use_devices};
 use super::support::{Place, system};
 use msb_vmapi::{ConsoleTarget, Event, FromVmm, Outcome, Reply, Request, Source};
 
 const PORT: u32 = 1024;
-
-/// Flush, discard, write zeros.
-const DISK_FEATURES: u32 = 1 << 9 | 1 << 13 | 1 << 14;
-
-/// Random numbers, a line on the console, and each request that a disk knows.
-fn devices(program: &mut Program) {
-    let mut rng = program.start(RNG, 0, 1).remove(0);
-    let buffer = rng.data(0);
-    program.offer(&mut rng, &[(buffer, 64, true)]);
-    program.finish(&rng);
-
-    let mut console = program.start(CONSOLE, 0, 2).remove(1);
-    let line = console.data(0);
-    program.store(line, u32::from_le_bytes(*b"yes\n"));
-    program.offer(&mut console, &[(line, 4, false)]);
-    program.finish(&console);
-
-    let mut disk = program.start(DISK, DISK_FEATURES, 1).remove(0);
-    let data = disk.data(0x400);
-    program.store_all(data, &[0x6c6c_6548, 0x0000_006f]);
-    let none = (0, 0, false);
-    // Write, flush, read, serial.
-    disk_request(program, &mut disk, 1, 1, (data, 512, false));
-    disk_request(program, &mut disk, 4, 0, none);
-    disk_request(program, &mut disk, 0, 1, (data + 0x400, 512, true));
-    disk_request(program, &mut disk, 8, 0, (data + 0x400, 20, true));
-    // Discard; zeros that keep their space, and zeros that need not.
-    for (kind, flags) in [(11, 0), (13, 0), (13, 1)] {
-        program.store_all(data, &[8, 0, 8, flags]);
-        disk_request(program, &mut disk, kind, 0, (data, 16, false));
-    }
-}
-
-/// Connects to the host at [`PORT`], sends four bytes, hears some, and ends it in both directions.
-fn connects(program: &mut Program) {
-    let mut queues = program.start(VSOCK, 0, 3);
-    let (mut to_host, mut to_guest) = (queues.remove(1), queues.remove(0));
-    let from = 77;
-    let packet = |op, flags, len| Packet {
-        from,
-        to: PORT,
-        op,
-        flags,
-        len,
-    };
-    for buffer in 0..4 {
-        let at = to_guest.data(0x200 * buffer);
-        program.offer(&mut to_guest, &[(at, 0x200, true)]);
-    }
-    // Request; then the host's response takes the first buffer.
-    send_packet(program, &mut to_host, packet(1, 0, 0));
-    program.wait(to_guest.data(28), 1 | 2 << 16);
-    send_packet(program, &mut to_host, packet(5, 0, 4));
-    // What the host says is in the second one.
-    program.wait(to_guest.data(0x200 + 44), u32::from_le_bytes(*b"word"));
-    send_packet(program, &mut to_host, packet(4, 2, 0));
-    send_packet(program, &mut to_host, packet(4, 3, 0));
-}
 
 #[test]
 fn a_machine_that_stands_alone() {
@@ -78,8 +18,8 @@ fn a_machine_that_stands_alone() {
         return;
     }
     let mut program = Program::default();
-    devices(&mut program);
-    connects(&mut program);
+    use_devices(&mut program);
+    connect(&mut program, PORT);
     let place = Place::new(&program.power_off());
     let mut config = place.config();
     with_everything(&place, &mut config);
@@ -104,8 +44,8 @@ fn a_machine_that_stands_alone() {
 #[test]
 fn a_machine_under_a_supervisor() {
     let mut program = Program::default();
-    devices(&mut program);
-    connects(&mut program);
+    use_devices(&mut program);
+    connect(&mut program, PORT);
     let Some(mut inside) = Inside::new(&program.stay(), with_everything) else {
         return;
     };

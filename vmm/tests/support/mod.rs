@@ -1,8 +1,6 @@
 //! Machines of a few instructions, and the other end of their control connection.
 
-pub mod driver;
-#[path = "../../src/test_support.rs"]
-mod test_support;
+pub mod guest;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -19,29 +17,9 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use tempfile::TempDir;
-use test_support::TinyKernel;
 
-/// `hlt` for ever, interrupts off.
-pub const SLEEP: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfc];
-
-/// `mov dx, port; mov al, value; out dx, al`, then sleep.
-pub fn out(port: u16, value: u8) -> Vec<u8> {
-    let mut code = vec![0x66, 0xba];
-    code.extend(port.to_le_bytes());
-    code.extend([0xb0, value, 0xee]);
-    code.extend(SLEEP);
-    code
-}
-
-/// `mov eax, address; mov ebx, value; mov [eax], ebx`
-pub fn store(address: u32, value: u32) -> Vec<u8> {
-    let mut code = vec![0xb8];
-    code.extend(address.to_le_bytes());
-    code.push(0xbb);
-    code.extend(value.to_le_bytes());
-    code.extend([0x89, 0x18]);
-    code
-}
+#[allow(unused_imports)]
+pub use guest::{SLEEP, kernel, out, store};
 
 pub fn system() -> Option<System> {
     match System::open_any() {
@@ -53,17 +31,12 @@ pub fn system() -> Option<System> {
     }
 }
 
-/// The file of a kernel of this code.
-pub fn kernel(code: &[u8]) -> Vec<u8> {
-    TinyKernel::new(code).build()
-}
-
 pub struct Place(TempDir);
 
 impl Place {
     pub fn new(code: &[u8]) -> Self {
         let dir = TempDir::new().unwrap();
-        std::fs::write(dir.path().join("kernel"), TinyKernel::new(code).build()).unwrap();
+        std::fs::write(dir.path().join("kernel"), kernel(code)).unwrap();
         Self(dir)
     }
 
