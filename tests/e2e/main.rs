@@ -17,6 +17,7 @@ mod exec_options;
 mod fidelity;
 mod fs;
 mod homes;
+mod jail;
 mod kill;
 mod life;
 mod life_kill;

@@ -19,6 +19,7 @@ pub mod screen;
 pub mod sessions;
 pub mod soak;
 pub mod ssh;
+pub mod trace;
 pub mod truth;
 pub mod walk;
 pub mod wheel;
