@@ -8,6 +8,9 @@ mod attack;
 mod support;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
+
+use msb_vmapi::{Event, FromVmm, Outcome, Request, ThreadRole, Violation, VmConfig};
 
 const ATTACKER: &str = env!("CARGO_BIN_EXE_msb-vmm-attacker");
 
@@ -30,4 +33,34 @@ fn the_first_attempt_is_the_last() {
     if support::system().is_some() {
         attack::the_first_attempt_is_the_last(Path::new(ATTACKER));
     }
+}
+
+#[test]
+fn a_supervisor_hears_which_call_it_was() {
+    if support::system().is_none() {
+        return;
+    }
+    let (supervisor, theirs) = support::Supervisor::pair();
+    let dir = tempfile::TempDir::new().unwrap();
+    let kernel = dir.path().join("kernel");
+    std::fs::write(&kernel, attack::kernel_that_asks(1, 0)).unwrap();
+    let mut vmm = Command::new(ATTACKER)
+        .args(["--control-fd", "0"])
+        .env("MSB_ATTACKER", "mode=kill")
+        .stdin(Stdio::from(theirs))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    supervisor.ask(1, Request::Configure(Box::new(VmConfig::new(kernel))));
+    let violation = Violation {
+        thread: ThreadRole::Main,
+        syscall: "openat".to_owned(),
+    };
+    let last = FromVmm::Event(Event::Ended(Outcome::Violation(violation)));
+    let mut heard = Vec::new();
+    while let Some(message) = supervisor.hear() {
+        heard.push(message);
+    }
+    assert_eq!(heard.last(), Some(&last), "{heard:?}");
+    assert_eq!(vmm.wait().unwrap().code(), Some(13));
 }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use msb_tests::{Fixture, within};
 
 #[path = "../../../vmm/tests/support/attack.rs"]
 mod attack;
@@ -43,6 +44,27 @@ fn nothing_that_ships_can_attack() -> Result<()> {
             ensure!(!has(&part, words)?, "{text:?} is in {}", part.display());
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sandbox_says_which_call_it_was() -> Result<()> {
+    let fixture = Fixture::new()?;
+    // It asks for the first attempt, in its own thread, as soon as it runs.
+    let kernel = fixture.path().join("kernel");
+    std::fs::write(&kernel, attack::kernel_that_asks(2, 0))?;
+    let mut owner = tokio::process::Command::new(env!("CARGO_BIN_EXE_msb-test-owner"));
+    owner
+        .arg("attacked")
+        .arg(fixture.disk()?)
+        .env("MSB_VMM_PATH", attacker()?)
+        .env("MSB_KERNEL_PATH", kernel)
+        .stdin(std::process::Stdio::null())
+        .kill_on_drop(true);
+    let output = within(owner.output()).await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let reason = "its VMM was ended: its vcpu thread called openat, which the jail forbids";
+    ensure!(!output.status.success() && said.contains(reason), "{said}");
     Ok(())
 }
 

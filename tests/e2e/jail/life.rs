@@ -35,15 +35,8 @@ fn threads(pid: i32) -> Result<Vec<BTreeMap<String, String>>> {
     Ok(threads)
 }
 
-#[tokio::test]
-async fn a_sandboxs_vmm_has_nothing_of_its_host() -> Result<()> {
-    let fixture = Fixture::new()?;
-    let sandbox = fixture.builder("jailed")?.cpus(2).create().await?;
-    assert_eq!(
-        within(sandbox.shell("echo works")).await?.stdout()?,
-        "works\n"
-    );
-    let vmm = vmm()?;
+/// Looks at a VMM's process; root's becomes somebody else first.
+pub(crate) fn assert_jailed(vmm: i32, of_root: bool) -> Result<()> {
     for status in threads(vmm)? {
         let name = &status["Name"];
         assert_eq!(
@@ -60,8 +53,12 @@ async fn a_sandboxs_vmm_has_nothing_of_its_host() -> Result<()> {
             .next()
             .context("uid")?
             .parse()?;
-        assert_eq!(uid, 0x7000_0000 + vmm.unsigned_abs(), "{name}");
-        assert_eq!(status["Groups"], "", "{name}");
+        if of_root {
+            assert_eq!(uid, 0x7000_0000 + vmm.unsigned_abs(), "{name}");
+            assert_eq!(status["Groups"], "", "{name}");
+        } else {
+            assert_ne!(uid, 0, "{name}");
+        }
     }
     for namespace in ["user", "mnt", "net", "ipc", "uts"] {
         let name = format!("ns/{namespace}");
@@ -70,13 +67,24 @@ async fn a_sandboxs_vmm_has_nothing_of_its_host() -> Result<()> {
     }
     assert_eq!(fs::read_dir(proc(vmm, "root"))?.count(), 0);
     assert_eq!(fs::read_to_string(proc(vmm, "mounts"))?.lines().count(), 1);
-    let networks = fs::read_to_string(proc(vmm, "net/dev"))?;
-    assert_eq!(networks.matches(':').count(), 1, "{networks}");
     assert!(
         fs::read(proc(vmm, "environ"))?
             .iter()
             .all(|byte| *byte == 0)
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sandboxs_vmm_has_nothing_of_its_host() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let sandbox = fixture.builder("jailed")?.cpus(2).create().await?;
+    assert_eq!(
+        within(sandbox.shell("echo works")).await?.stdout()?,
+        "works\n"
+    );
+    let vmm = vmm()?;
+    assert_jailed(vmm, true)?;
 
     // Regular files: the disk, and the run's lock, which it never reads.
     let mut files = Vec::new();

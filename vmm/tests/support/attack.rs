@@ -23,6 +23,11 @@ fn guest(role: u8, attempt: u16) -> Vec<u8> {
     code
 }
 
+/// The file of a kernel that asks for an attempt in a thread of this role.
+pub(super) fn kernel_that_asks(role: u8, attempt: u16) -> Vec<u8> {
+    kernel(&guest(role, attempt))
+}
+
 struct Victims {
     dir: TempDir,
     _socket: UnixListener,
@@ -47,7 +52,7 @@ impl Victims {
 
     fn attack(&self, attacker: &Path, mode: &str, role: u8, attempt: u16) -> Output {
         let dir = self.dir.path();
-        std::fs::write(dir.join("kernel"), kernel(&guest(role, attempt))).unwrap();
+        std::fs::write(dir.join("kernel"), kernel_that_asks(role, attempt)).unwrap();
         let plan = format!(
             "mode={mode};file={};socket={};tcp={};pid={}",
             dir.join("victim").display(),
