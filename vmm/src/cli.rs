@@ -383,6 +383,8 @@ mod tests {
             &["msb-vmm", "--kernel", "k", "--vsock-cid", "4"],
             &["msb-vmm", "--check", "--kernel", "k"],
             &["msb-vmm", "--config", "c", "--control-fd", "3"],
+            &["msb-vmm", "--no-jail", "--control-fd", "3"],
+            &["msb-vmm", "--system-calls", "--kernel", "k"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

@@ -38,7 +38,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use msb_vmapi::{ErrorKind, Isolation, Layer, VmError};
+use msb_vmapi::{ErrorKind, Isolation, Layer, Strength, VmError};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, parent_process_death_signal, set_dumpable_behavior,
@@ -191,12 +191,12 @@ impl Jail {
     }
 
     fn tell(&self) {
-        use msb_vmapi::Strength;
-        for layer in &self.isolation.layers {
-            match layer.strength {
-                Strength::Missing => tracing::warn!("jail: {layer}"),
-                _ => tracing::info!("jail: {layer}"),
-            }
+        let (missing, there): (Vec<_>, Vec<_>) =
+            (self.isolation.layers.iter()).partition(|report| report.strength == Strength::Missing);
+        for layer in missing {
+            tracing::warn!("the jail is weaker here: {layer}");
         }
+        let there: Vec<String> = there.into_iter().map(ToString::to_string).collect();
+        tracing::info!("in the jail: {}", there.join(", "));
     }
 }
