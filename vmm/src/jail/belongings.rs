@@ -7,6 +7,11 @@
 use std::io;
 use std::os::fd::RawFd;
 
+use rustix::process::{Resource, getrlimit};
+
+/// More descriptors than any process has that starts a VMM.
+const MANY: u32 = 1 << 20;
+
 /// Standard input, output and error stay.
 const FIRST: u32 = 3;
 
@@ -29,12 +34,29 @@ pub(super) fn close_descriptors(keep: Option<RawFd>) -> io::Result<()> {
     }
 }
 
-fn close_range(first: u32, last: u32) -> io::Result<()> {
-    // SAFETY: nothing of this process has a descriptor in the range: the caller sees to it.
+/// Closes all descriptors from `first` to `last`. Nothing of this process may use one of them any more.
+pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: nobody uses a descriptor in the range: the caller sees to it.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     match result {
         0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ENOSYS) => {
+                close_each(first, last);
+                Ok(())
+            }
+            error => Err(error),
+        },
+    }
+}
+
+/// The same one by one, before Linux 5.9. There are no numbers beyond the limit, unless it was lowered.
+fn close_each(first: u32, last: u32) {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let end = u32::try_from(limit).unwrap_or(u32::MAX).min(MANY);
+    for fd in (first..=last).take_while(|fd| *fd < end) {
+        // SAFETY: as above; what is not open is refused.
+        unsafe { libc::close(fd.cast_signed()) };
     }
 }
 
@@ -69,5 +91,38 @@ pub(super) fn one_heap() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn descriptors_of_a_range_are_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(dir.path().join("file")).unwrap();
+        // Far from what other tests have open meanwhile.
+        let duplicate = |at: i32| {
+            let high = rustix::io::fcntl_dupfd_cloexec(&file, at).unwrap();
+            std::mem::forget(high);
+            at.unsigned_abs()
+        };
+        let is_open = |fd: u32| {
+            // SAFETY: it asks for flags and changes nothing.
+            unsafe { libc::fcntl(fd.cast_signed(), libc::F_GETFD) != -1 }
+        };
+        let close: [fn(u32, u32); 2] =
+            [|first, last| close_range(first, last).unwrap(), close_each];
+        for close in close {
+            let [low, middle, high] = [900, 901, 902].map(duplicate);
+            close(middle, middle);
+            assert!(is_open(low) && !is_open(middle) && is_open(high));
+            close(low, high);
+            assert!(!is_open(low) && !is_open(high));
+        }
+        assert!(is_open(file.as_raw_fd().unsigned_abs()));
     }
 }

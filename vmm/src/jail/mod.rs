@@ -22,7 +22,7 @@
 //! Whatever needs a path or a privilege after that cannot be done here any more: a supervisor does it, or for
 //! a machine that stands alone the porter.
 
-mod belongings;
+pub(crate) mod belongings;
 mod capabilities;
 mod cell;
 mod identity;
@@ -124,8 +124,7 @@ impl Begun {
     /// Shuts the process in. It must have one thread, and have opened all that it needs a path for.
     pub fn confine(self, inmate: &Inmate<'_>) -> Result<Jail, JailError> {
         let Self(mut report) = self;
-        // Where to read the clock is looked up once, in a file if need be; later that would be a violation.
-        let _ = crate::clock::monotonic_ns();
+        look_up();
         let dies_with = parent_process_death_signal().ok().flatten();
         // Without it neither landlock nor a filter is to be had.
         rustix::thread::set_no_new_privs(true).map_err(JailError::Privileges)?;
@@ -166,6 +165,14 @@ impl Begun {
         jail.tell();
         Ok(jail)
     }
+}
+
+/// Has libraries look up now what they look up once, in files or by calls that will be violations.
+fn look_up() {
+    // Where the kernel has put the code that reads the clock.
+    let _ = crate::clock::monotonic_ns();
+    // The keys of hash tables; the C library may map memory of a special kind for them.
+    let _ = std::hash::RandomState::new();
 }
 
 impl Jail {

@@ -19,6 +19,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::Keys;
 use super::errand::{ERRAND, Errand, What, answer};
+use crate::jail::belongings::close_range;
 use crate::jail::seccomp::{Denial, Filter, Process, Role};
 
 /// Makes the second process. `ours` is what the first one keeps.
@@ -87,18 +88,12 @@ fn keep_only(socket: &OwnedFd, ours: &OwnedFd, stdin: bool) -> io::Result<()> {
     debug_assert_ne!(socket.as_raw_fd(), ours.as_raw_fd());
     let kept = socket.as_raw_fd().unsigned_abs();
     let first = u32::from(stdin);
-    for (first, last) in [(first, kept - 1), (kept + 1, u32::MAX)] {
-        if first > last {
-            continue;
-        }
-        // SAFETY: this process was made with copies of another's descriptors, whose owners here are never
-        // dropped: it ends by `_exit`.
-        let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-        if closed != 0 {
-            return Err(io::Error::last_os_error());
-        }
+    // This process was made with copies of another's descriptors, whose owners here are never dropped: it ends
+    // by `_exit`.
+    if first < kept {
+        close_range(first, kept - 1)?;
     }
-    Ok(())
+    close_range(kept + 1, u32::MAX)
 }
 
 struct At<'a> {

@@ -347,8 +347,9 @@ impl Run {
                 booted_ns,
                 isolation,
             } => {
-                for layer in isolation.lacking() {
-                    tracing::warn!(%layer, "the VMM's jail lacks something");
+                // Once: later ones would be a guest's words, from a VMM that it owns.
+                for report in isolation.lacking().filter(|_| self.vmm_times.is_none()) {
+                    tracing::warn!(?report, "the VMM's jail lacks something");
                 }
                 self.vmm_times = Some((process_started_ns, booted_ns));
                 self.stage = BootStage::Kernel;
