@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::agent::Agent;
+use crate::boot::overlay;
 use crate::log;
 use crate::reaper::Remaining;
 use crate::sys::signal::kill;
@@ -225,9 +226,10 @@ fn unmount_disks() {
         // Busy ones, and those whose names are written with escapes, stay; they were synced.
         let _ = unmount(Path::new(point), UnmountFlags::NOFOLLOW);
     }
-    // The root cannot go, but it can be closed.
-    if disks.contains(&"/")
-        && let Err(error) = mount_remount("/", MountFlags::RDONLY, c"")
+    // The root cannot go, but it can be closed; and after it the disk that it was written to.
+    if (disks.contains(&"/") || overlay::is_root())
+        && let Err(error) =
+            mount_remount("/", MountFlags::RDONLY, c"").and_then(|()| overlay::close())
     {
         log::info(&format!("the root was left writable: {error}"));
         sync();

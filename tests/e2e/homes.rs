@@ -6,42 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use microsandbox::{HomeErrorKind, LocalBackend, MicrosandboxError, Sandbox, with_backend};
+use msb_tests::tmpfs::Tmpfs;
 use msb_tests::{Fixture, host, within};
 use redb::{ReadableDatabase, TableDefinition};
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
+use rustix::mount::{MountFlags, mount_remount};
 
 /// The table in which the catalog says of which release it is.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-
-/// A small file system of its own, which goes with this.
-struct Tmpfs {
-    dir: tempfile::TempDir,
-}
-
-impl Tmpfs {
-    fn new(size: &str) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let options = std::ffi::CString::new(format!("size={size}"))?;
-        mount(
-            "tmpfs",
-            dir.path(),
-            "tmpfs",
-            MountFlags::empty(),
-            Some(options.as_c_str()),
-        )?;
-        Ok(Self { dir })
-    }
-
-    fn path(&self) -> &Path {
-        self.dir.path()
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = unmount(self.dir.path(), UnmountFlags::DETACH);
-    }
-}
 
 /// Opened by the calls themselves, as a program's own would be.
 fn backend(home: &Path) -> LocalBackend {

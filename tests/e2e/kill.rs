@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use msb_tests::soak::{self, Limit};
@@ -10,9 +10,6 @@ use msb_tests::{Fixture, host, within};
 use tokio::process::Command;
 
 const ROUNDS: u64 = 50;
-
-/// Later than a boot takes, so that some rounds hit a sandbox that runs commands.
-const LATEST: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Copy, Debug)]
 enum Target {
@@ -58,10 +55,12 @@ async fn kill_until(limit: Limit) -> Result<()> {
     println!("MSB_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let fixture = Fixture::new()?;
+    // Later than a boot takes here, so that some rounds hit a sandbox that runs commands.
+    let latest = 2 * boot_time().await?;
     let (mut rounds, mut hits) = (0, 0);
     while !limit.is_reached(rounds) {
         let target = [Target::Program, Target::Supervisor, Target::Vmm][random.usize(..3)];
-        let after = LATEST.mul_f64(random.f64());
+        let after = latest.mul_f64(random.f64());
         let hit = round(&fixture, target, after)
             .await
             .with_context(|| format!("round {rounds}: {target:?} after {after:?}"))?;
@@ -71,16 +70,21 @@ async fn kill_until(limit: Limit) -> Result<()> {
     println!("{rounds} rounds, {hits} of a sandbox that had a supervisor");
     // Else it was not sandboxes that were killed.
     assert!(hits >= rounds / 4, "{hits} of {rounds}");
-    let fresh = Fixture::new()?;
-    let sandbox = fresh.sandbox("victim").await?;
-    assert!(
-        within(sandbox.exec("true", [""; 0]))
-            .await?
-            .status()
-            .success
-    );
-    sandbox.stop().await?;
-    host::nothing_left().await
+    boot_time().await?;
+    Ok(())
+}
+
+/// How long it takes until a sandbox has run its first command. Nothing is left of it.
+async fn boot_time() -> Result<Duration> {
+    let fixture = Fixture::new()?;
+    let begun = Instant::now();
+    let sandbox = fixture.sandbox("victim").await?;
+    let output = within(sandbox.exec("true", [""; 0])).await?;
+    assert!(output.status().success, "{output:?}");
+    let took = begun.elapsed();
+    within(sandbox.stop()).await?;
+    host::nothing_left().await?;
+    Ok(took)
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod archives;
 mod boot;
 mod boot_duties;
 mod debian;
@@ -17,6 +18,7 @@ mod exec_options;
 mod fidelity;
 mod fs;
 mod homes;
+mod images;
 mod jail;
 mod kill;
 mod life;
@@ -24,8 +26,11 @@ mod life_kill;
 mod life_many;
 mod life_pid;
 mod ordinary_user;
+mod pulls;
 mod refused;
+mod root;
 mod sessions;
+mod snapshots;
 mod standalone;
 mod streams;
 mod terminals;

@@ -14,11 +14,12 @@ use tokio::process::Command;
 const USER: u32 = 65534;
 
 /// The product's parts, which may lie where this user may not go.
-const PARTS: [&str; 4] = [
+const PARTS: [&str; 5] = [
     "MSB_RUNTIME_PATH",
     "MSB_VMM_PATH",
     "MSB_KERNEL_PATH",
     "MSB_INITRAMFS_PATH",
+    "MSB_UPPER_TEMPLATE_PATH",
 ];
 
 /// The program that owns a sandbox, run by that user with this home.

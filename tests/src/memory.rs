@@ -49,6 +49,11 @@ impl Processes {
         smaps::private_mib(self.vmm, Some(self.guest_mib))
     }
 
+    /// MiB of its guest's memory that are there.
+    pub fn guest_resident_mib(&self) -> Result<f64> {
+        Ok(smaps::private_mib(self.vmm, None)? - self.vmm_mib()?)
+    }
+
     /// MiB of private memory of the supervisor.
     pub fn supervisor_mib(&self) -> Result<f64> {
         smaps::private_mib(self.supervisor, None)

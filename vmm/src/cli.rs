@@ -28,6 +28,13 @@ Examples:
      \"disk\": [{\"path\": \"root.ext4\"}, {\"path\": \"data.img\", \"read_only\": true}],
      \"vsock\": {\"socket\": \"vm.sock\"}}
 
+  A read-only disk may be put together from stretches of files, in bytes, 512 at a time; what is not
+  said of \"offset\" is 0:
+    {\"kernel\": \"vmlinux\",
+     \"disk\": [{\"read_only\": true,
+               \"extents\": [{\"path\": \"root.erofs\", \"length\": 1048576},
+                           {\"path\": \"data\", \"offset\": 4096, \"length\": 8192}]}]}
+
 Console:
   With --console stdio on a terminal, every key goes to the guest, Ctrl-C too.
   Ctrl-A x ends the machine; Ctrl-A Ctrl-A sends one Ctrl-A.
@@ -41,7 +48,7 @@ Control:
   The socket takes datagrams (SOCK_SEQPACKET), each one JSON object:
     {\"id\": 1, \"request\": \"state\"}      also \"power_button\", \"kill\", \"pause\",
                                        \"resume\" and \"counters\"
-  Replies repeat the id; events (booted, paused, resumed, ended) come in between.
+  Replies repeat the id; events (booted, paused, resumed, disk_failed, ended) come in between.
 
 Jail:
   What the machine needs is opened first. Then the process gives up everything else: files, network,
@@ -295,9 +302,8 @@ fn parse_disk(text: &str) -> Result<DiskConfig, String> {
         return Err("give a file before the options".to_owned());
     }
     Ok(DiskConfig {
-        path: Source::Path(path.into()),
-        read_only,
         id,
+        ..DiskConfig::whole(Source::Path(path.into()), read_only)
     })
 }
 
@@ -349,10 +355,12 @@ mod tests {
             "log",
         ]);
         assert_eq!((config.cpus, config.memory.bytes()), (2, 1 << 30));
-        assert_eq!(config.disk[0].path, Source::Path("a.img".into()));
-        assert_eq!(config.disk[1].path, Source::Path("b,c.img".into()));
-        assert!(config.disk[1].read_only && !config.disk[0].read_only);
-        assert_eq!(config.disk[1].id.as_deref(), Some("data"));
+        let first = DiskConfig::whole(Source::Path("a.img".into()), false);
+        let second = DiskConfig {
+            id: Some("data".into()),
+            ..DiskConfig::whole(Source::Path("b,c.img".into()), true)
+        };
+        assert_eq!(config.disk, [first, second]);
         assert_eq!(config.vsock.unwrap().cid, 3);
         assert_eq!(config.console, ConsoleTarget::Stdio);
         assert_eq!(

@@ -20,6 +20,13 @@ pub enum Message {
     Booted(u64),
     /// A vCPU is out of the guest for the pause of that number, and stays so until it is resumed.
     OutOfGuest(PauseNumber),
+    /// The host cannot serve a disk.
+    DiskFailed {
+        /// Which one, from 0.
+        disk: usize,
+        /// Why not.
+        error: String,
+    },
     /// The guest owns this process.
     #[cfg(feature = "attacker")]
     Attack(crate::attacker::Order),

@@ -124,6 +124,7 @@ impl Loop {
                         #[cfg(feature = "attacker")]
                         Message::Attack(order) => crate::attacker::run(order),
                         Message::Booted(_)
+                        | Message::DiskFailed { .. }
                         | Message::OutOfGuest(_)
                         | Message::Connection { .. } => {}
                     }

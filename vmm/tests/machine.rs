@@ -7,8 +7,7 @@ mod support;
 use std::thread;
 
 use msb_vmapi::{
-    CrashCause, DiskConfig, Event, FromVmm, Outcome, Reply, Request, Source, VmConfig, VmState,
-    VsockConfig,
+    CrashCause, DiskConfig, Event, FromVmm, Outcome, Reply, Request, VmConfig, VmState, VsockConfig,
 };
 use msb_vmm::machine::Surroundings;
 use msb_vmm::probe;
@@ -158,11 +157,7 @@ fn the_end_leaves_no_socket_and_no_lock() {
     let place = Place::new(&out(0x600, 0x34));
     std::fs::write(place.path().join("disk"), [0; 4096]).unwrap();
     let mut config = place.config();
-    config.disk = vec![DiskConfig {
-        path: Source::Path(place.path().join("disk")),
-        read_only: false,
-        id: None,
-    }];
+    config.disk = vec![DiskConfig::whole(place.path().join("disk"), false)];
     config.vsock = Some(VsockConfig {
         socket: place.path().join("vsock").into(),
         cid: 3,

@@ -68,11 +68,7 @@ impl Run {
         let place = Place::new(code);
         std::fs::write(place.path().join("disk"), [0; 4096]).unwrap();
         let mut config = place.config();
-        config.disk = vec![DiskConfig {
-            path: Source::Path(place.path().join("disk")),
-            read_only: false,
-            id: None,
-        }];
+        config.disk = vec![DiskConfig::whole(place.path().join("disk"), false)];
         config.serial = ConsoleTarget::File(Source::Path(place.path().join("serial")));
         edit(&mut config);
         let (supervisor, connection) = Supervisor::new();

@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use cargo_metadata::Message;
 
-use crate::paths;
+use crate::{paths, proc};
+
+/// glibc, linked in; naming the target keeps the flag away from build scripts and macros.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// An executable that cargo built.
 #[derive(Debug)]
@@ -87,12 +90,45 @@ pub(crate) fn attacker() -> Result<PathBuf> {
         .with_context(|| format!("the workspace builds no program `{NAME}`"))
 }
 
-/// The binaries of the end-to-end tests, in release form.
+/// The program of a package that runs in a guest whatever is there: in release form, and static.
+pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
+    // A target directory of its own: other flags would make cargo rebuild the shared one in turns.
+    let mut command = Command::new(paths::cargo());
+    command
+        .current_dir(paths::workspace())
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .args(["build", "--release", "--bins", "--package", package])
+        .args(["--target", STATIC_TARGET])
+        .arg("--target-dir")
+        .arg(paths::target().join("agent"));
+    let built = executables(&mut command)?;
+    let program = built
+        .into_iter()
+        .next()
+        .with_context(|| format!("the package {package} builds no program"))?
+        .path;
+    let headers = proc::text(Command::new("readelf").arg("-lW").arg(&program))?;
+    anyhow::ensure!(
+        !headers.contains("INTERP"),
+        "{} is not static: it asks for an interpreter",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// The binaries of the end-to-end tests. What they test is built in release form; they themselves are not.
 pub(crate) fn end_to_end_tests() -> Result<Vec<Executable>> {
     let mut tests = executables(
         Command::new(paths::cargo())
             .current_dir(paths::workspace())
-            .args(["test", "--release", "--no-run", "--package", "msb-tests"]),
+            .args([
+                "test",
+                "--profile=e2e",
+                "--no-run",
+                "--package",
+                "msb-tests",
+            ]),
     )?;
     tests.retain(|executable| executable.test);
     if tests.is_empty() {

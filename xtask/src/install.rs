@@ -1,5 +1,5 @@
 //! `cargo xtask install`: the programs and the guest, where any program that uses the library finds
-//! them: `MSB_HOME/bin/{msb-runtime,msb-vmm}` and `MSB_HOME/lib/{vmlinux,initramfs.cpio}`.
+//! them: `MSB_HOME/bin/{msb-runtime,msb-vmm}` and `MSB_HOME/lib/{vmlinux,initramfs.cpio,upper.ext4}`.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::guest::upper;
 use crate::product::Product;
 use crate::{cache, cargo, paths, setup};
 
@@ -36,7 +37,8 @@ pub(crate) fn main(options: &Options) -> Result<()> {
         put(&path, &bin.join(name), 0o755)?;
     }
     put(&product.guest.kernel, &lib.join("vmlinux"), 0o644)?;
-    put(&product.guest.initramfs, &lib.join("initramfs.cpio"), 0o644)
+    put(&product.guest.initramfs, &lib.join("initramfs.cpio"), 0o644)?;
+    put_with_holes(&product.guest.upper, &lib.join(upper::FILE), 0o644)
 }
 
 fn private_dir(dir: &Path) -> Result<()> {
@@ -51,6 +53,24 @@ fn private_dir(dir: &Path) -> Result<()> {
 fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
     let bytes = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     cache::write_atomically(to, &bytes)?;
+    finish(to, mode)
+}
+
+/// The same for a file that is zeros for the most part, which then take no room.
+fn put_with_holes(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let dir = to.parent().context("the file has no directory")?;
+    let new = tempfile::NamedTempFile::new_in(dir)
+        .with_context(|| format!("cannot write in {}", dir.display()))?;
+    upper::copy_with_holes(from, new.path())?;
+    new.as_file()
+        .sync_all()
+        .with_context(|| format!("cannot write {}", to.display()))?;
+    new.persist(to)
+        .with_context(|| format!("cannot rename to {}", to.display()))?;
+    finish(to, mode)
+}
+
+fn finish(to: &Path, mode: u32) -> Result<()> {
     fs::set_permissions(to, fs::Permissions::from_mode(mode))
         .with_context(|| format!("cannot set the mode of {}", to.display()))?;
     println!("{}", to.display());
@@ -60,6 +80,18 @@ fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn holes_stay_holes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::write(&from, vec![0; 1 << 20]).unwrap();
+        put_with_holes(&from, &to, 0o644).unwrap();
+        let found = fs::metadata(&to).unwrap();
+        assert_eq!(found.len(), 1 << 20);
+        assert_eq!(std::os::unix::fs::MetadataExt::blocks(&found), 0);
+        assert_eq!(found.permissions().mode() & 0o777, 0o644);
+    }
 
     #[test]
     fn files_are_replaced_whole_with_their_mode() {

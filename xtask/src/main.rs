@@ -85,6 +85,8 @@ enum Task {
     #[command(hide = true)]
     BenchExec(bench::exec::Inside),
     #[command(hide = true)]
+    BenchImage(bench::image::machines::Inside),
+    #[command(hide = true)]
     BenchJail(bench::jail::Inside),
     #[command(hide = true)]
     BenchLifecycle(bench::lifecycle::Inside),
@@ -128,6 +130,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => bench::main(&options),
         Task::BenchBoot(inside) => inside.run(),
         Task::BenchExec(inside) => inside.run(),
+        Task::BenchImage(inside) => inside.run(),
         Task::BenchJail(inside) => inside.run(),
         Task::BenchLifecycle(inside) => inside.run(),
         Task::Soak(options) => soak::main(&options),

@@ -7,15 +7,17 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::guest::images;
 use crate::{kvm, proc};
 
 /// For the guest kernel, the root disks of tests, the terminals that tests type at, and the calls
 /// that they watch.
-const BUILD: [&str; 16] = [
+const BUILD: [&str; 17] = [
     "bc",
     "bison",
     "cpio",
     "e2fsprogs",
+    "erofs-utils",
     "flex",
     "gcc",
     "libelf-dev",
@@ -44,7 +46,9 @@ pub(crate) fn run_with(more: &[&'static str]) -> Result<()> {
     if !proc::on_path("dpkg-query") {
         bail!(
             "this is no Debian: install the equivalents of {} yourself",
-            [&BUILD[..], &NESTED[..], more].concat().join(" ")
+            [&BUILD[..], &images::PACKAGES, &NESTED, more]
+                .concat()
+                .join(" ")
         );
     }
     let mut missing = missing(&[&wanted()[..], more].concat())?;
@@ -66,7 +70,7 @@ fn needs_nested() -> bool {
 }
 
 fn wanted() -> Vec<&'static str> {
-    let mut wanted = BUILD.to_vec();
+    let mut wanted = [&BUILD[..], &images::PACKAGES].concat();
     if !rustix::process::geteuid().is_root() {
         wanted.extend(NOT_ROOT);
     }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::guest::debian;
 use crate::kvm::{self, Call};
 use crate::product::Product;
+use crate::test::files::TestFiles;
 use crate::{cargo, proc, setup};
 
 /// How much longer than the soak itself the machine may live.
@@ -85,7 +85,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
         call.set("MSB_SOAK_ROUNDS", rounds.to_string());
     }
     product.show_to(&mut call)?;
-    call.set(debian::VARIABLE, debian::build()?);
+    TestFiles::build()?.show_to(&mut call);
     let limit = options.time() + MARGIN;
     let outcome = kvm::run(&kvm::Options::with_timeout(limit), call);
     Ok(outcome.context("the soak could not run")?.into_exit_code())

@@ -23,12 +23,14 @@
 
 mod call;
 mod console;
+mod disks;
 mod files;
 mod handoff;
 mod host;
 mod hosts;
 mod memory;
 mod mounts;
+pub(crate) mod overlay;
 mod restrict;
 mod root;
 mod scripts;
@@ -36,7 +38,9 @@ mod serve;
 mod settings;
 mod signals;
 mod switch;
+mod upper;
 mod wanted;
+mod xattrs;
 
 use std::fmt::Display;
 use std::io;
@@ -148,6 +152,14 @@ async fn bring_up(
             read_only,
         } => {
             root::mount(device, fstype.as_deref(), *read_only, root::APPEARS).await?;
+            Some(switch::switch_root()?)
+        }
+        Root::Overlay {
+            lower,
+            fstype,
+            upper,
+        } => {
+            overlay::mount_disks(lower, fstype.as_deref(), upper, root::APPEARS).await?;
             Some(switch::switch_root()?)
         }
         _ => {

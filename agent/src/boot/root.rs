@@ -1,7 +1,7 @@
-//! Finding the root file system's disk and mounting it.
+//! Mounting the root file system, on a disk that is found out about first.
 
 use std::fs::{File, read_to_string};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,13 +9,9 @@ use msb_protocol::{BootRequest, BootStage, Root};
 use rustix::fs::{Mode, mkdir};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount as mount_call};
-use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
-use tokio::time::timeout;
 
-use super::BootError;
 use super::switch::NEW_ROOT;
-use crate::stream::{READ_MAX, Stream};
+use super::{BootError, disks};
 
 /// The disk that becomes the root when nobody says.
 const DEFAULT_DEVICE: &str = "/dev/vda";
@@ -24,12 +20,9 @@ const DEFAULT_DEVICE: &str = "/dev/vda";
 /// PID 1 began; this is for one that is slower.
 pub(super) const APPEARS: Duration = Duration::from_secs(10);
 
-/// The kernel's group of uevents (the other, 2, is udev's).
-const KERNEL_EVENTS: u32 = 1;
-
 /// What is booted when nobody says.
 pub(super) fn default_request() -> BootRequest {
-    let root = if is_disk(Path::new(DEFAULT_DEVICE)) {
+    let root = if disks::is_disk(Path::new(DEFAULT_DEVICE)) {
         Root::Disk {
             device: DEFAULT_DEVICE.to_owned(),
             fstype: None,
@@ -52,33 +45,21 @@ pub(super) async fn mount(
     read_only: bool,
     patience: Duration,
 ) -> Result<(), BootError> {
-    let disk = Path::new(device);
-    if !device.starts_with("/dev/") {
-        return Err(BootError::of(
-            BootStage::Root,
-            format!("the root disk {device:?} is not the path of a device, as /dev/vda is"),
-        ));
-    }
-    match timeout(patience, appears(disk)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            return Err(BootError::new(
-                BootStage::Root,
-                "waiting for the disk",
-                error,
-            ));
-        }
-        Err(_elapsed) => {
-            return Err(BootError::of(
-                BootStage::Root,
-                format!("the root disk {device} did not appear; is it attached to the machine?"),
-            ));
-        }
-    }
+    let disk = disks::at(device, patience).await?;
     match mkdir(NEW_ROOT, Mode::from_raw_mode(0o755)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(BootError::new(BootStage::Root, NEW_ROOT, error)),
     }
+    file_system(&disk, NEW_ROOT, fstype, read_only)
+}
+
+/// Mounts what is on `disk` at `place`.
+pub(super) fn file_system(
+    disk: &Path,
+    place: &str,
+    fstype: Option<&str>,
+    read_only: bool,
+) -> Result<(), BootError> {
     let flags = if read_only {
         MountFlags::RDONLY
     } else {
@@ -97,7 +78,7 @@ pub(super) async fn mount(
     };
     let mut refusals = Vec::new();
     for fstype in &candidates {
-        match mount_call(device, NEW_ROOT, fstype.as_str(), flags | quiet, None) {
+        match mount_call(disk, place, fstype.as_str(), flags | quiet, None) {
             Ok(()) => return Ok(()),
             // Not one of these; the next may know it.
             Err(Errno::INVAL) if guessing => refusals.push(fstype.as_str()),
@@ -105,7 +86,7 @@ pub(super) async fn mount(
                 let access = if read_only { "" } else { " for writing" };
                 return Err(BootError::new(
                     BootStage::Root,
-                    format!("mounting {device} as {fstype}{access}"),
+                    format!("mounting {} as {fstype}{access}", disk.display()),
                     error,
                 ));
             }
@@ -114,41 +95,11 @@ pub(super) async fn mount(
     Err(BootError::of(
         BootStage::Root,
         format!(
-            "there is no file system on {device} that this kernel knows ({})",
+            "there is no file system on {} that this kernel knows ({})",
+            disk.display(),
             refusals.join(", ")
         ),
     ))
-}
-
-/// Waits until `disk` is a block device. The kernel tells of new devices after it has made
-/// their nodes, so looking again at each such event misses nothing.
-async fn appears(disk: &Path) -> std::io::Result<()> {
-    if is_disk(disk) {
-        return Ok(());
-    }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let events = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::DGRAM,
-        flags,
-        Some(KOBJECT_UEVENT),
-    )?;
-    bind(&events, &SocketAddrNetlink::new(0, KERNEL_EVENTS))?;
-    let events = Stream::reader(events)?;
-    while !is_disk(disk) {
-        match events.read(READ_MAX, |_event| ()).await {
-            Ok(()) => {}
-            // Events were lost: there were some.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn is_disk(path: &Path) -> bool {
-    path.metadata()
-        .is_ok_and(|data| data.file_type().is_block_device())
 }
 
 /// Whether the kernel says that the disk cannot be written to.

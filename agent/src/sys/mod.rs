@@ -8,6 +8,7 @@ pub(crate) mod handoff;
 pub(crate) mod private;
 pub(crate) mod process;
 pub(crate) mod readiness;
+pub(crate) mod resize;
 pub(crate) mod restrict;
 pub(crate) mod signal;
 pub(crate) mod vsock;

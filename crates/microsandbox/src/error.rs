@@ -16,6 +16,7 @@ use crate::attach::TerminalError;
 use crate::fs::FsError;
 pub use crate::network::BuildError;
 
+pub use msb_image::registry::{CredentialSource, PullError, RegistryError};
 pub use msb_protocol::ExecFailureKind as ExecFailedKind;
 pub use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 pub use msb_runtime::control::{HomeError, HomeErrorKind};
@@ -136,10 +137,14 @@ pub enum MicrosandboxError {
     #[error("the command could not be started: {}", .0.message)]
     ExecFailed(ExecFailed),
     /// There is no such image on this host.
-    #[error("there is no image {0:?} on this host")]
+    #[error(
+        "there is no image {0:?} on this host; pull it with another PullPolicy, or load it from an archive"
+    )]
     ImageNotFound(String),
-    /// Sandboxes are made from the image.
-    #[error("the image {0:?} is in use; remove the sandboxes that are made from it first")]
+    /// Sandboxes or snapshots are made from the image, or somebody is about to make one.
+    #[error(
+        "the image {0:?} is in use; remove the sandboxes and snapshots that are made from it first"
+    )]
     ImageInUse(String),
     /// The image cannot be used.
     #[error("the image cannot be used")]
@@ -165,8 +170,22 @@ pub enum MicrosandboxError {
     /// A sandbox that runs cannot be made a snapshot of.
     #[error("sandbox {0:?} is running; stop it, then make a snapshot of it")]
     SnapshotSandboxRunning(String),
+    /// Another snapshot comes from it.
+    #[error(
+        "the snapshot {snapshot:?} is the parent of the one at {}; remove that first, or use force",
+        child.display()
+    )]
+    SnapshotInUse {
+        /// The snapshot.
+        snapshot: String,
+        /// One that comes from it.
+        child: PathBuf,
+    },
     /// The image that the snapshot builds on is not there.
-    #[error("the image {0:?} that the snapshot builds on is not on this host")]
+    #[error(
+        "the image {0:?} that the snapshot builds on is not on this host; pull or load it, or import the \
+         snapshot with its image"
+    )]
     SnapshotImageMissing(String),
     /// The snapshot is not what it was when it was made.
     #[error("{0}")]
@@ -220,6 +239,8 @@ pub enum Component {
     Kernel,
     /// The initramfs with the guest's agent.
     Initramfs,
+    /// The template that writable layers are made from.
+    UpperTemplate,
 }
 
 impl Component {
@@ -230,6 +251,7 @@ impl Component {
             Self::Vmm => "MSB_VMM_PATH",
             Self::Kernel => "MSB_KERNEL_PATH",
             Self::Initramfs => "MSB_INITRAMFS_PATH",
+            Self::UpperTemplate => "MSB_UPPER_TEMPLATE_PATH",
         }
     }
 }
@@ -241,6 +263,7 @@ impl std::fmt::Display for Component {
             Self::Vmm => "the virtual machine monitor (msb-vmm)",
             Self::Kernel => "the guest kernel (vmlinux)",
             Self::Initramfs => "the guest's initramfs (initramfs.cpio)",
+            Self::UpperTemplate => "the template of writable layers (upper.ext4)",
         })
     }
 }

@@ -3,9 +3,10 @@
 //! Each part is looked for in this order, and the first that exists is taken:
 //!
 //! 1. the path in its environment variable (`MSB_RUNTIME_PATH`, `MSB_VMM_PATH`,
-//!    `MSB_KERNEL_PATH`, `MSB_INITRAMFS_PATH`); when it is set, nothing else is looked at
-//! 2. the home, `MSB_HOME` or else `~/.microsandbox`: executables in `bin/`, the kernel
-//!    and the initramfs in `lib/`
+//!    `MSB_KERNEL_PATH`, `MSB_INITRAMFS_PATH`, `MSB_UPPER_TEMPLATE_PATH`); when it is set, nothing
+//!    else is looked at
+//! 2. the home, `MSB_HOME` or else `~/.microsandbox`: executables in `bin/`, the kernel, the
+//!    initramfs and the template of writable layers in `lib/`
 //! 3. for executables: the directory of the running program and the one above it, which
 //!    is where Cargo builds examples and tests
 //! 4. for executables: the directories of `PATH`
@@ -77,6 +78,7 @@ fn candidates(component: Component, home: &Path) -> Vec<PathBuf> {
         Component::Vmm => "msb-vmm",
         Component::Kernel => return vec![home.join("lib/vmlinux")],
         Component::Initramfs => return vec![home.join("lib/initramfs.cpio")],
+        Component::UpperTemplate => return vec![home.join("lib/upper.ext4")],
     };
     let mut directories = vec![home.join("bin")];
     if let Ok(program) = env::current_exe() {
@@ -98,7 +100,11 @@ mod tests {
     #[test]
     fn a_missing_part_names_every_place() {
         let home = tempfile::tempdir().unwrap();
-        for component in [Component::Kernel, Component::Initramfs] {
+        for component in [
+            Component::Kernel,
+            Component::Initramfs,
+            Component::UpperTemplate,
+        ] {
             let error = find(component, home.path()).unwrap_err();
             let MicrosandboxError::ComponentNotFound { searched, .. } = &error else {
                 panic!("{error:?}");

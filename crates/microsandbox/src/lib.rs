@@ -1,7 +1,7 @@
 //! Run code you do not trust in a microVM of its own.
 //!
 //! No daemon, no root, no server: a program adds this crate, asks for a [`Sandbox`] from
-//! a disk image, runs commands in it, and lets it go. Underneath is a virtual machine on
+//! a container image or a disk image, runs commands in it, and lets it go. Underneath is a virtual machine on
 //! KVM, with its own kernel, started by this library as a child process.
 //!
 //! ```no_run
@@ -9,7 +9,7 @@
 //!
 //! # async fn example() -> microsandbox::MicrosandboxResult<()> {
 //! let sandbox = Sandbox::builder("hello")
-//!     .image("/var/lib/images/debian.ext4")
+//!     .image("python:3.12")
 //!     .cpus(2)
 //!     .memory(512)
 //!     .create()
@@ -29,10 +29,13 @@
 pub mod agent;
 pub mod attach;
 pub mod backend;
+mod blocking;
+pub mod config;
 mod error;
 pub mod exec;
 pub mod fs;
 mod home;
+pub mod image;
 pub mod logs;
 pub mod network;
 pub mod sandbox;
@@ -50,9 +53,9 @@ pub use backend::{
     set_default_backend, swap_default_backend, with_backend,
 };
 pub use error::{
-    BootError, BootErrorKind, BootStage, BuildError, Component, EndReason, Errno, ExecFailed,
-    ExecFailedKind, HomeError, HomeErrorKind, HttpError, ImageError, MicrosandboxError,
-    MicrosandboxResult, VmErrorKind,
+    BootError, BootErrorKind, BootStage, BuildError, Component, CredentialSource, EndReason, Errno,
+    ExecFailed, ExecFailedKind, HomeError, HomeErrorKind, HttpError, ImageError, MicrosandboxError,
+    MicrosandboxResult, PullError, RegistryError, VmErrorKind,
 };
 pub use exec::{
     ExecControl, ExecEvent, ExecHandle, ExecOptions, ExecOptionsBuilder, ExecOutput, ExecSink,
@@ -60,8 +63,19 @@ pub use exec::{
 };
 pub use fs::{FsError, FsErrorKind, FsSide};
 pub use home::set_libkrunfw_path;
+pub use image::{
+    Image, ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport,
+};
 pub use msb_protocol as protocol;
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES, RegistryAuth};
 pub use network::NetworkPolicy;
 pub use sandbox::{Sandbox, SandboxBuilder, SandboxConfig, validate_sandbox_name};
-pub use snapshot::Snapshot;
+pub use snapshot::{
+    ExportOpts, Snapshot, SnapshotBuilder, SnapshotConfig, SnapshotDestination, SnapshotFormat,
+    SnapshotHandle, SnapshotVerifyReport, UpperVerifyStatus,
+};
+
+/// The examples of the README are compiled with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::{Stream, StreamExt};
+use microsandbox::config::{self, RegistryAuthEntry, RegistryCredentialStore, RegistryEntry};
+use microsandbox::image::{CachedImageMetadata, ImageArchiveFormat, ImageLoadOptions};
 use microsandbox::logs::{self, LogCursor, LogEntry, LogOptions, LogSource, LogStream};
 use microsandbox::logs::{LogCursorParseError, LogSnapshot, LogStreamOptions, LogStreamStart};
 use microsandbox::network::{InterfaceOverrides, NetworkConfig, PublishedPort, SecretEntry};
@@ -23,11 +25,15 @@ use microsandbox::sandbox::{
     StatVirtualization, VolumeMount, metrics::all_sandbox_metrics,
 };
 use microsandbox::size::{Mebibytes, SizeExt};
+use microsandbox::snapshot::{ImageRef, Manifest, UpperIntegrity, UpperLayer};
 use microsandbox::{
     AgentClientError, Backend, BackendKind, BootError, BuildError, Errno, ExecFailed, ExecHandle,
-    ExecOptionsBuilder, ExecOutput, ExitStatus, HttpError, ImageError, LocalBackend, LogLevel,
-    MicrosandboxError, MicrosandboxResult as R, NetworkPolicy, RegistryAuth, RlimitResource,
-    Sandbox, SandboxBuilder, SandboxConfig, Snapshot, validate_sandbox_name,
+    ExecOptionsBuilder, ExecOutput, ExitStatus, ExportOpts, HttpError, Image, ImageConfigDetail,
+    ImageDetail, ImageError, ImageHandle, ImageLayerDetail, ImagePruneReport, LocalBackend,
+    LogLevel, MicrosandboxError, MicrosandboxResult as R, NetworkPolicy, RegistryAuth,
+    RlimitResource, Sandbox, SandboxBuilder, SandboxConfig, Snapshot, SnapshotBuilder,
+    SnapshotConfig, SnapshotDestination, SnapshotFormat, SnapshotHandle, SnapshotVerifyReport,
+    UpperVerifyStatus, validate_sandbox_name,
 };
 use tokio::task::JoinHandle;
 
@@ -111,6 +117,87 @@ async fn commands(sandbox: &Sandbox) -> R<()> {
     let _: ExecOutput = sandbox.shell_with("ls", options).await?;
     let _: ExecHandle = sandbox.shell_stream("ls").await?;
     let _: ExecHandle = sandbox.shell_stream_with("ls", options).await?;
+    Ok(())
+}
+
+async fn snapshots(out: &Path) -> R<()> {
+    let builder: SnapshotBuilder = Snapshot::builder("web");
+    let builder = builder
+        .name("base")
+        .path("/snapshots/base")
+        .destination(SnapshotDestination::Name("base".to_owned()))
+        .destination(SnapshotDestination::Path(PathBuf::new()))
+        .label("stage", String::from("ready"))
+        .force()
+        .record_integrity();
+    let config: SnapshotConfig = builder.build()?;
+    let _: SnapshotConfig = SnapshotConfig {
+        source_sandbox: "web".to_owned(),
+        destination: SnapshotDestination::Name("base".to_owned()),
+        labels: vec![("a".to_owned(), "b".to_owned())],
+        force: false,
+        record_integrity: true,
+    };
+    let _: Snapshot = Snapshot::create(config).await?;
+    let _: Snapshot = Snapshot::builder(String::from("web"))
+        .name("base")
+        .create()
+        .await?;
+    let snapshot: Snapshot = Snapshot::open("base").await?;
+    let _: Snapshot = Snapshot::open(String::from("/snapshots/base")).await?;
+    let (_, _, _): (&Path, &str, u64) = (snapshot.path(), snapshot.digest(), snapshot.size_bytes());
+    let manifest: &Manifest = snapshot.manifest();
+    let _: (u32, SnapshotFormat, &str) = (manifest.schema, manifest.format, &manifest.fstype);
+    let ImageRef {
+        reference,
+        manifest_digest,
+    } = &manifest.image;
+    let _: (&String, &String) = (reference, manifest_digest);
+    let _: (&Option<String>, &String) = (&manifest.parent, &manifest.created_at);
+    let _: (&BTreeMap<String, String>, &Option<String>) =
+        (&manifest.labels, &manifest.source_sandbox);
+    let UpperLayer {
+        file,
+        size_bytes,
+        integrity,
+    } = &manifest.upper;
+    let _: (&String, &u64) = (file, size_bytes);
+    if let Some(UpperIntegrity { algorithm, digest }) = integrity {
+        let _: (&String, &String) = (algorithm, digest);
+    }
+    let SnapshotVerifyReport {
+        digest,
+        path,
+        upper,
+    } = snapshot.verify().await?;
+    let _: (String, PathBuf) = (digest, path);
+    match upper {
+        UpperVerifyStatus::NotRecorded => {}
+        UpperVerifyStatus::Verified { algorithm, digest } => {
+            let _: (String, String) = (algorithm, digest);
+        }
+    }
+    let handle: SnapshotHandle = Snapshot::get("sha256:0").await?;
+    let _: Vec<SnapshotHandle> = Snapshot::list().await?;
+    let _: Vec<Snapshot> = Snapshot::list_dir("/snapshots").await?;
+    let () = Snapshot::remove("base", true).await?;
+    let _: usize = Snapshot::reindex(PathBuf::new()).await?;
+    let opts = ExportOpts {
+        with_parents: true,
+        with_image: true,
+        plain_tar: true,
+    };
+    let () = Snapshot::export("base", out, opts).await?;
+    let () = Snapshot::export("base", out, ExportOpts::default()).await?;
+    let _: SnapshotHandle = Snapshot::import(out, None).await?;
+    let _: SnapshotHandle = Snapshot::import(out, Some(out)).await?;
+    let _: (&str, Option<&str>, Option<&str>) =
+        (handle.digest(), handle.name(), handle.parent_digest());
+    let _: (&str, SnapshotFormat, Option<u64>) =
+        (handle.image_ref(), handle.format(), handle.size_bytes());
+    let _: (NaiveDateTime, &Path) = (handle.created_at(), handle.path());
+    let _: Snapshot = handle.open().await?;
+    let () = handle.remove(false).await?;
     Ok(())
 }
 
@@ -386,6 +473,48 @@ fn config(config: SandboxConfig) {
     );
 }
 
+async fn images(local: &LocalBackend, metadata: CachedImageMetadata) -> R<()> {
+    let _: i32 = Image::persist(local, "python", metadata).await?;
+    let handle: ImageHandle = Image::get(local, "python").await?;
+    let _: &str = handle.reference();
+    let _: Option<i64> = handle.size_bytes();
+    let _: [Option<&str>; 3] = [handle.manifest_digest(), handle.architecture(), handle.os()];
+    let _: usize = handle.layer_count();
+    let _: [Option<DateTime<Utc>>; 2] = [handle.last_used_at(), handle.created_at()];
+    let _: Vec<ImageHandle> = Image::list(local).await?;
+    let detail: ImageDetail = Image::inspect(local, "python").await?;
+    let _: ImageHandle = detail.handle;
+    let config: Option<ImageConfigDetail> = detail.config;
+    if let Some(config) = config {
+        let _: (String, Vec<String>) = (config.digest, config.env);
+        let _: [Option<Vec<String>>; 2] = [config.cmd, config.entrypoint];
+        let _: [Option<String>; 3] = [config.working_dir, config.user, config.stop_signal];
+        let _: Option<serde_json::Value> = config.labels;
+    }
+    let layers: Vec<ImageLayerDetail> = detail.layers;
+    for layer in layers {
+        let _: (String, String, Option<String>) =
+            (layer.diff_id, layer.blob_digest, layer.media_type);
+        let _: [Option<i64>; 2] = [layer.compressed_size_bytes, layer.erofs_size_bytes];
+        let _: i32 = layer.position;
+    }
+    let () = Image::remove(local, "python", false).await?;
+    let _: u32 = Image::gc_layers(local).await?;
+    let _: u32 = Image::gc(local).await?;
+    let report: ImagePruneReport = Image::prune(local).await?;
+    let _: [u32; 5] = [
+        report.image_refs_removed,
+        report.manifests_removed,
+        report.layers_removed,
+        report.fsmeta_removed,
+        report.vmdk_removed,
+    ];
+    let _: Option<u64> = report.bytes_reclaimed;
+    let options = ImageLoadOptions::new().tag("app:1");
+    let _: Vec<ImageHandle> = Image::load(local, "app.tar", options).await?;
+    Image::save(local, ["app:1"], "app.tar", ImageArchiveFormat::Docker).await
+}
+
 async fn logs_and_metrics(local: &LocalBackend) -> R<()> {
     let options = LogOptions {
         tail: Some(1),
@@ -493,6 +622,27 @@ fn errors(error: MicrosandboxError) {
     }
 }
 
+async fn registries(path: PathBuf) -> R<()> {
+    let () = config::set_registry_keyring_auth("ghcr.io", "ann", "password")?;
+    let _: Option<RegistryAuth> = config::get_registry_keyring_auth("ghcr.io")?;
+    let () = config::delete_registry_keyring_auth("ghcr.io")?;
+    let auth = RegistryAuthEntry {
+        username: String::new(),
+        store: Some(RegistryCredentialStore::Keyring),
+        password_env: None,
+        secret_name: None,
+    };
+    let entry = RegistryEntry {
+        auth: Some(auth),
+        insecure: false,
+    };
+    let builder = LocalBackend::builder()
+        .ca_certs(Some(path))
+        .registry_hosts(HashMap::from([("ghcr.io".to_owned(), entry)]));
+    let _: LocalBackend = builder.build().await?;
+    Ok(())
+}
+
 fn process(path: PathBuf) {
     microsandbox::set_libkrunfw_path(path);
     let _: [usize; 2] = [
@@ -508,6 +658,17 @@ fn what_is_given_can_be_sent() {
     fn spawned(_: impl Future + Send) {}
     sent::<(Sandbox, SandboxHandle, SandboxBuilder, SandboxConfig)>();
     sent::<(MicrosandboxError, PullProgressHandle, Snapshot)>();
+    sent::<(SnapshotBuilder, SnapshotConfig, SnapshotHandle)>();
     spawned(Sandbox::builder("web").create());
     spawned(Sandbox::start("web"));
+    sent::<(ImageHandle, ImageDetail, ImagePruneReport)>();
+    let local = LocalBackend::lazy();
+    spawned(Image::prune(&local));
+    spawned(Image::load(&local, "app.tar", ImageLoadOptions::new()));
+    spawned(Image::save(
+        &local,
+        ["app:1"],
+        "app.tar",
+        ImageArchiveFormat::Oci,
+    ));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
-use microsandbox::sandbox::{NetworkSpec, SandboxHandle};
+use microsandbox::sandbox::NetworkSpec;
 use microsandbox::{Backend, LocalBackend, MicrosandboxError, Sandbox, SandboxConfig};
 use msb_runtime::registry::{Owned, Registry};
 use msb_runtime::rundir::RunDir;
@@ -41,33 +41,6 @@ async fn at_home<T>(test: impl AsyncFnOnce(&Path) -> T) -> T {
 
 fn unsupported<T>(result: Result<T, MicrosandboxError>) -> bool {
     matches!(result, Err(MicrosandboxError::Unsupported { .. }))
-}
-
-#[tokio::test]
-async fn a_snapshot_is_refused_for_the_reason_that_holds() {
-    at_home(async |home| {
-        let owned = starting(home, &config().await);
-        let handle: SandboxHandle = Sandbox::get("web").await.unwrap();
-        for refused in [
-            handle.snapshot("base").await,
-            handle.snapshot_to("/tmp/base").await,
-        ] {
-            assert!(matches!(
-                refused,
-                Err(MicrosandboxError::SnapshotSandboxRunning(name)) if name == "web"
-            ));
-        }
-        drop(owned);
-        // The handle remembers one that runs, and looks again.
-        assert!(unsupported(handle.snapshot("base").await));
-        assert!(unsupported(handle.snapshot_to("/tmp/base").await));
-        let unnamed = handle.snapshot("../base").await;
-        assert!(matches!(unnamed, Err(MicrosandboxError::InvalidConfig(_))));
-        handle.remove().await.unwrap();
-        let gone = handle.snapshot("base").await;
-        assert!(matches!(gone, Err(MicrosandboxError::SandboxNotFound(_))));
-    })
-    .await;
 }
 
 #[tokio::test]

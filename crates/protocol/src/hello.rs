@@ -27,8 +27,12 @@ impl Features {
     /// ([`HostMessage::Setting`](crate::HostMessage::Setting)).
     pub const SETTINGS: Self = Self(1 << 2);
 
+    /// A root of two disks, one over the other ([`Root::Overlay`](crate::Root::Overlay)).
+    pub const OVERLAY: Self = Self(1 << 3);
+
     /// What this build can do.
-    pub const SUPPORTED: Self = Self(Self::SESSIONS.0 | Self::FILES.0 | Self::SETTINGS.0);
+    pub const SUPPORTED: Self =
+        Self(Self::SESSIONS.0 | Self::FILES.0 | Self::SETTINGS.0 | Self::OVERLAY.0);
 
     /// What both have.
     pub const fn both(self, other: Self) -> Self {

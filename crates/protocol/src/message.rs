@@ -173,6 +173,16 @@ pub enum Root {
         /// Mounted read-only.
         read_only: bool,
     },
+    /// A disk that many machines share, and over it one that has what this machine changed. Only for a
+    /// guest that has [`Features::OVERLAY`](crate::Features::OVERLAY).
+    Overlay {
+        /// The serial of the disk below, which is only read.
+        lower: String,
+        /// Its file system; tried in turn when not given.
+        fstype: Option<String>,
+        /// The serial of the disk above: an ext4 file system, which is grown until it fills its disk.
+        upper: String,
+    },
 }
 
 /// The guest serves commands.

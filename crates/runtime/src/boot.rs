@@ -55,6 +55,12 @@ pub enum BootErrorKind {
     Cancelled,
     /// The host refused something.
     Host,
+    /// The image that the sandbox is of is not on this host.
+    ImageMissing,
+    /// The image, or what was made of it, is damaged.
+    Image,
+    /// The root could not be changed as was asked.
+    Patch,
 }
 
 /// A boot that failed.

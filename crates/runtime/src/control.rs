@@ -51,6 +51,9 @@ pub enum Request {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Notice {
+    /// All that the sandbox's machine needs is there, and its boot begins, which has a deadline. What came before
+    /// may take long: large images are read when they were touched, and directories of the host copied.
+    Prepared,
     /// The sandbox is up. The answer to [`Request::Launch`].
     Running(BootTimings),
     /// The sandbox was not booted; the supervisor ends.
@@ -158,6 +161,12 @@ pub struct Launch {
     pub kernel: PathBuf,
     /// The initramfs with the agent in it.
     pub initramfs: PathBuf,
+    /// The template of writable layers, where one is installed. Only a creation needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_template: Option<PathBuf>,
+    /// The writable layer of a snapshot, which a creation begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_upper: Option<PathBuf>,
     /// When the sandbox was asked for (`CLOCK_MONOTONIC`, ns).
     pub requested_ns: u64,
     /// How long the boot may take, in milliseconds.

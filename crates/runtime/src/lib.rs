@@ -13,12 +13,15 @@ pub mod clock;
 pub mod control;
 pub mod conversation;
 pub mod end;
+pub mod images;
 pub mod lines;
 pub mod logs;
 pub mod metrics;
 pub mod registry;
 pub mod rundir;
 pub mod sandbox_dir;
+pub mod snapshots;
+pub mod upper;
 
 /// What the VMM refused, for a program to match on.
 pub use msb_vmapi::ErrorKind as VmErrorKind;

@@ -22,7 +22,7 @@ use crate::chain::chain;
 use crate::control::LaunchError;
 use crate::end::{EndReason, EndRecord, EndSource};
 use crate::rundir::{LockedRunDir, RunDir, RunDirError};
-use crate::sandbox_dir::{self, ConfigFile, RunFile, SandboxDir};
+use crate::sandbox_dir::{self, ConfigFile, Nascent, RunFile, SandboxDir};
 
 /// How long any look into the catalog may take.
 const DEADLINE: Duration = Duration::from_secs(15);
@@ -300,20 +300,38 @@ impl Owned {
 
     /// Makes a new sandbox and begins its first run.
     pub fn create(&self, config: &SandboxConfig, run: &RunFile) -> Result<(), LaunchError> {
+        self.create_with(config, run, |_| Ok(()))
+    }
+
+    /// Makes a new sandbox, whose directory `fill` puts more into before it exists, and begins its first
+    /// run. Should `fill` fail, or anything after it, nothing is left.
+    pub fn create_with(
+        &self,
+        config: &SandboxConfig,
+        run: &RunFile,
+        fill: impl FnOnce(&Path) -> Result<(), LaunchError>,
+    ) -> Result<(), LaunchError> {
         if self.current()?.is_some() {
             return Err(LaunchError::Exists);
         }
-        self.make(config, run)
-            .map_err(|error| LaunchError::Home(error.into()))
-    }
-
-    fn make(&self, config: &SandboxConfig, run: &RunFile) -> Result<(), RegistryError> {
-        let io = |source| self.registry.io(self.dir.path(), source);
         let file = ConfigFile {
             created_at: run.started_at,
             config: config.clone(),
         };
-        let nascent = self.dir.prepare(&file, run).map_err(io)?;
+        let nascent = self
+            .dir
+            .prepare(&file, run)
+            .map_err(|source| home(self.registry.io(self.dir.path(), source)))?;
+        fill(nascent.path())?;
+        self.make(config, run, nascent).map_err(home)
+    }
+
+    fn make(
+        &self,
+        config: &SandboxConfig,
+        run: &RunFile,
+        nascent: Nascent,
+    ) -> Result<(), RegistryError> {
         let record = NewSandbox {
             status: SandboxStatus::Starting,
             labels: config.labels.clone(),
@@ -323,7 +341,9 @@ impl Owned {
         };
         // Whatever becomes of these two: a record without a directory is no sandbox.
         self.registry.catalog.insert(record)?;
-        nascent.complete().map_err(io)
+        nascent
+            .complete()
+            .map_err(|source| self.registry.io(self.dir.path(), source))
     }
 
     /// Begins another run of a sandbox that is there, and returns its configuration.
@@ -429,36 +449,36 @@ impl Owned {
         Ok(())
     }
 
-    /// The record, as true as it is under our own lock.
-    fn current(&self) -> Result<Option<SandboxRecord>, LaunchError> {
-        let record = self
-            .registry
-            .catalog
-            .get(&self.name)
-            .map_err(|error| home(error.into()))?;
-        let Some(record) = record else {
+    /// The record: true, since we hold the lock, and of a sandbox that does not run until we say so. `None` when
+    /// there is no such sandbox.
+    pub fn record(&self) -> Result<Option<SandboxRecord>, RegistryError> {
+        let Some(record) = self.registry.catalog.get(&self.name)? else {
             return Ok(None);
         };
         let exists = self
             .dir
             .exists()
-            .map_err(|source| home(self.registry.io(self.dir.path(), source)))?;
+            .map_err(|source| self.registry.io(self.dir.path(), source))?;
         if !exists {
-            self.registry.forget(&record).map_err(home)?;
+            self.registry.forget(&record)?;
             return Ok(None);
         }
         let record = if record.status.is_active() {
-            self.registry.conclude(&self.dir, record).map_err(home)?
+            self.registry.conclude(&self.dir, record)?
         } else {
             Some(record)
         };
         match record {
             Some(record) if record.ephemeral && record.status.is_terminal() => {
-                self.remove_record().map_err(home)?;
+                self.remove_record()?;
                 Ok(None)
             }
             record => Ok(record),
         }
+    }
+
+    fn current(&self) -> Result<Option<SandboxRecord>, LaunchError> {
+        self.record().map_err(home)
     }
 }
 

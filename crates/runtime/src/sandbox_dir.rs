@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `config.json` | name, configuration, when it was made: enough to write its record anew |
 //! | `run.json` | the latest run, and once that is over how it ended |
+//! | `upper.ext4` | its writable layer, where its root is not a disk of its own |
+//! | `root.erofs`, `patch/` | its image with its patches, where it has any |
 //! | `logs/` | what it printed |
 //!
 //! A sandbox exists when its record *and* its directory do. Making one fills a directory of another
@@ -190,6 +192,11 @@ pub struct Nascent {
 }
 
 impl Nascent {
+    /// Where it is while it is being filled.
+    pub fn path(&self) -> &Path {
+        &self.dir.path
+    }
+
     /// Makes it the sandbox's: from here on the sandbox exists.
     pub fn complete(mut self) -> io::Result<()> {
         // One of this name without a record is of an older release's creation cut short.

@@ -56,12 +56,19 @@ pub struct SandboxConfig {
     /// When its image is pulled.
     #[serde(default, skip_serializing_if = "is_default")]
     pub pull_policy: PullPolicy,
+    /// The digest of the manifest that its image's reference stood for when it was created: `sha256:` and
+    /// 64 hex digits. It is what the sandbox is of from then on, whatever the reference comes to mean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_digest: Option<String>,
     /// How much its commands may do.
     #[serde(default, skip_serializing_if = "is_default")]
     pub security_profile: SecurityProfile,
     /// When it ends by itself, and what is left of it then.
     #[serde(default)]
     pub lifecycle: LifecycleOptions,
+    /// The digest of the snapshot that it began from, if it did: `sha256:` and 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_snapshot: Option<String>,
     /// Who it is to the registry of its image. Never stored.
     #[serde(skip)]
     pub registry_auth: Option<RegistryAuth>,
@@ -71,9 +78,6 @@ pub struct SandboxConfig {
     /// Authorities that are trusted there beside the host's, PEM. Never stored.
     #[serde(skip)]
     pub ca_certs: Vec<Vec<u8>>,
-    /// The digest that its image's reference stood for. A matter of one creation: never stored.
-    #[serde(skip)]
-    pub manifest_digest: Option<String>,
     /// The snapshot's writable layer that it begins from. A matter of one creation: never stored.
     #[serde(skip)]
     pub snapshot_upper_source: Option<PathBuf>,
@@ -112,6 +116,7 @@ impl Default for SandboxConfig {
             pull_policy: PullPolicy::default(),
             security_profile: SecurityProfile::default(),
             lifecycle: LifecycleOptions::default(),
+            parent_snapshot: None,
             registry_auth: None,
             insecure: false,
             ca_certs: Vec::new(),

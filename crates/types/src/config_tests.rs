@@ -48,6 +48,7 @@ fn full() -> SandboxConfig {
             env: Vec::new(),
         }),
         pull_policy: PullPolicy::Never,
+        manifest_digest: Some(format!("sha256:{}", "0".repeat(64))),
         security_profile: SecurityProfile::Restricted,
         ..plain()
     };
@@ -128,6 +129,38 @@ fn everything_survives_being_stored() {
 }
 
 #[test]
+fn what_an_image_was_found_to_be_is_stored() {
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let config = SandboxConfig {
+        manifest_digest: Some(digest.clone()),
+        ..plain()
+    };
+    let mut stored = before();
+    stored["manifest_digest"] = json!(digest);
+    assert_eq!(serde_json::to_value(&config).unwrap(), stored);
+    assert_eq!(
+        serde_json::from_value::<SandboxConfig>(stored).unwrap(),
+        config
+    );
+}
+
+#[test]
+fn where_it_began_is_stored() {
+    let digest = format!("sha256:{}", "cd".repeat(32));
+    let config = SandboxConfig {
+        parent_snapshot: Some(digest.clone()),
+        ..plain()
+    };
+    let mut stored = before();
+    stored["parent_snapshot"] = json!(digest);
+    assert_eq!(serde_json::to_value(&config).unwrap(), stored);
+    assert_eq!(
+        serde_json::from_value::<SandboxConfig>(stored).unwrap(),
+        config
+    );
+}
+
+#[test]
 fn what_is_a_matter_of_one_creation_or_secret_is_not_stored() {
     let mut config = SandboxConfig {
         registry_auth: Some(RegistryAuth::Basic {
@@ -138,7 +171,6 @@ fn what_is_a_matter_of_one_creation_or_secret_is_not_stored() {
         ca_certs: vec![b"hunter2".to_vec()],
         initial_command: Some(vec!["hunter2".to_owned()]),
         startup_command_requested: true,
-        manifest_digest: Some("hunter2".to_owned()),
         snapshot_upper_source: Some("hunter2".into()),
         replace_existing: true,
         ..plain()
@@ -159,7 +191,6 @@ fn what_is_a_matter_of_one_creation_or_secret_is_not_stored() {
         "{json}"
     );
     config.initial_command = None;
-    config.manifest_digest = None;
     config.snapshot_upper_source = None;
     config.ca_certs.clear();
     assert!(!format!("{config:?}").contains("hunter2"));

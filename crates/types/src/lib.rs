@@ -33,7 +33,9 @@ pub use name::{
 pub use network::{DomainName, NetworkSpec};
 pub use patch::Patch;
 pub use registry::RegistryAuth;
-pub use rootfs::{DiskImageFormat, PullPolicy, RootfsSource};
+pub use rootfs::{
+    DEFAULT_UPPER_MIB, DiskImageFormat, MAX_UPPER_MIB, MIN_UPPER_MIB, PullPolicy, RootfsSource,
+};
 pub use runtime::{
     EnvVar, HandoffInit, LifecycleOptions, LogLevel, RuntimeOptions, SecurityProfile,
 };

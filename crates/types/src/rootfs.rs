@@ -4,6 +4,15 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+/// Mebibytes of the writable layer when nobody says. It takes room on the host as it is written.
+pub const DEFAULT_UPPER_MIB: u32 = 4096;
+
+/// The fewest mebibytes that a writable layer may have: those of the template that it is made from.
+pub const MIN_UPPER_MIB: u32 = 32;
+
+/// The most: 16 TiB, which is what a file may have on the file systems of most hosts.
+pub const MAX_UPPER_MIB: u32 = 16 << 20;
+
 /// What a root file system is made from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -15,7 +24,7 @@ pub enum RootfsSource {
     Oci {
         /// The reference, `python:3.12`.
         reference: String,
-        /// Size of the writable layer.
+        /// Mebibytes of the writable layer; [`DEFAULT_UPPER_MIB`] when not given.
         upper_size_mib: Option<u32>,
     },
     /// A disk image with a file system on it.

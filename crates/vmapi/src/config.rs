@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::disk::DiskConfig;
 use crate::size::MemorySize;
 
 /// Where a file or a socket comes from.
@@ -29,20 +30,6 @@ impl From<PathBuf> for Source {
     fn from(path: PathBuf) -> Self {
         Self::Path(path)
     }
-}
-
-/// One raw disk, `/dev/vda` onwards in the order given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DiskConfig {
-    /// The raw image or block device.
-    pub path: Source,
-    /// Opened and presented read-only; may then be shared with other machines.
-    #[serde(default)]
-    pub read_only: bool,
-    /// What the guest sees as the disk's serial, at most 20 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
 }
 
 /// The vsock device: the guest's sockets, reached through one Unix socket.
@@ -151,7 +138,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.kernel, Source::Path("vmlinux".into()));
-        assert_eq!(config.disk[0].path, Source::Fd { fd: 1 });
+        let disk = DiskConfig::whole(Source::Fd { fd: 1 }, true);
+        assert_eq!(config.disk, [disk]);
         assert_eq!(config.vsock.as_ref().unwrap().cid, 3);
         assert_eq!(
             config.serial,

@@ -14,8 +14,9 @@ use crate::isolation::Isolation;
 /// The most bytes one datagram may have, either way.
 pub const MAX_DATAGRAM: usize = 64 * 1024;
 
-/// The most descriptors that may ride beside one datagram.
-pub const MAX_DESCRIPTORS: usize = 64;
+/// The most descriptors that may ride beside one datagram: as many as Linux lets (`SCM_MAX_FD`). A disk may
+/// be put together from hundreds of files.
+pub const MAX_DESCRIPTORS: usize = 253;
 
 /// One request to the VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +127,14 @@ pub enum Event {
     Paused,
     /// The vCPUs were let into the guest again. Whoever asked for it hears this before the reply.
     Resumed,
+    /// The host cannot serve a request to a disk, and the guest was told of an I/O error. Told once for each
+    /// disk and reason; what fails after that fails in silence.
+    DiskFailed {
+        /// Which disk of the description, from 0.
+        disk: u32,
+        /// Why not.
+        error: String,
+    },
 }
 
 /// How a machine ended.

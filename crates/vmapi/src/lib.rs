@@ -12,16 +12,18 @@
 mod config;
 mod control;
 mod counters;
+mod disk;
 mod exit;
 mod isolation;
 mod size;
 
-pub use config::{ConsoleTarget, DiskConfig, Source, VmConfig, VsockConfig};
+pub use config::{ConsoleTarget, Source, VmConfig, VsockConfig};
 pub use control::{
     CrashCause, ErrorKind, Event, FromVmm, MAX_DATAGRAM, MAX_DESCRIPTORS, Outcome, Reply, Request,
     ThreadRole, ToVmm, Violation, VmError, VmState,
 };
 pub use counters::{Counters, DiskCounters};
+pub use disk::{DiskConfig, DiskContent, DiskExtent};
 pub use exit::ExitCode;
 pub use isolation::{Isolation, Layer, LayerReport, Strength};
 pub use size::{MemorySize, ParseSizeError};

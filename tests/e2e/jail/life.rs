@@ -5,6 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use microsandbox::Sandbox;
+use msb_tests::image::{busybox_layer, file_layer, serve};
 use msb_tests::{Fixture, host, within};
 
 /// The VMM of the one sandbox that this test has, by the supervisor that is this process's child.
@@ -75,6 +77,43 @@ pub(crate) fn assert_jailed(vmm: i32, of_root: bool) -> Result<()> {
     Ok(())
 }
 
+/// A regular file that a process has open.
+#[derive(Debug)]
+struct OpenFile {
+    path: PathBuf,
+    writable: bool,
+}
+
+fn files(vmm: i32) -> Result<Vec<OpenFile>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(proc(vmm, "fd"))? {
+        let entry = entry?;
+        let path = fs::read_link(entry.path())?;
+        ensure!(
+            !path.starts_with("/dev/kvm"),
+            "it could make another machine"
+        );
+        if !fs::metadata(entry.path())?.is_file() || !path.is_absolute() {
+            continue;
+        }
+        let info = proc(vmm, "fdinfo").join(entry.file_name());
+        let info = fs::read_to_string(info)?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = u32::from_str_radix(flags.context("no flags")?.trim(), 8)?;
+        // The lowest two bits are how it was opened; 0 is for reading only.
+        let writable = flags & 3 != 0;
+        files.push(OpenFile { path, writable });
+    }
+    Ok(files)
+}
+
+fn limit(vmm: i32, name: &str) -> Result<u64> {
+    let limits = fs::read_to_string(proc(vmm, "limits"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.and_then(|line| line.split_whitespace().next());
+    Ok(value.context("no such limit")?.parse()?)
+}
+
 #[tokio::test]
 async fn a_sandboxs_vmm_has_nothing_of_its_host() -> Result<()> {
     let fixture = Fixture::new()?;
@@ -86,38 +125,59 @@ async fn a_sandboxs_vmm_has_nothing_of_its_host() -> Result<()> {
     let vmm = vmm()?;
     assert_jailed(vmm, true)?;
 
-    // Regular files: the disk, and the run's lock, which it never reads.
-    let mut files = Vec::new();
-    for entry in fs::read_dir(proc(vmm, "fd"))? {
-        let path = entry?.path();
-        let link = fs::read_link(&path)?;
-        ensure!(
-            !link.starts_with("/dev/kvm"),
-            "it could make another machine"
-        );
-        if fs::metadata(&path)?.is_file() && link.is_absolute() {
-            files.push(link);
-        }
-    }
-    files.sort();
+    // The disk, and the run's lock, which it never reads.
+    let files = files(vmm)?;
     assert_eq!(files.len(), 2, "{files:?}");
-    assert!(files.iter().any(|file| file.ends_with("lock")), "{files:?}");
     assert!(
-        files.iter().any(|file| file.ends_with("root.ext4")),
+        files.iter().any(|file| file.path.ends_with("lock")),
         "{files:?}"
     );
-    let limits = fs::read_to_string(proc(vmm, "limits"))?;
-    let limit = |name: &str| -> Result<u64> {
-        let line = limits.lines().find_map(|line| line.strip_prefix(name));
-        let value = line.and_then(|line| line.split_whitespace().next());
-        Ok(value.context("no such limit")?.parse()?)
-    };
-    assert_eq!(limit("Max core file size")?, 0);
+    assert!(
+        files.iter().any(|file| file.path.ends_with("root.ext4")),
+        "{files:?}"
+    );
+    assert_eq!(limit(vmm, "Max core file size")?, 0);
     assert_eq!(
-        limit("Max file size")?,
+        limit(vmm, "Max file size")?,
         fs::metadata(fixture.disk()?)?.len()
     );
-    assert!(limit("Max address space")? < 1 << 30);
+    assert!(limit(vmm, "Max address space")? < 1 << 30);
     within(sandbox.kill()).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_image_it_can_read_the_files_and_write_to_none() -> Result<()> {
+    let layers = [busybox_layer()?, file_layer("second", "layer")?];
+    let (registry, _image) = serve("1", &layers, "{}").await;
+    let sandbox = Sandbox::builder("jailed-image")
+        .image(format!("{}/app:1", registry.host()))
+        .registry(|registry| registry.insecure())
+        .memory(128u32)
+        .ephemeral(true);
+    let sandbox = within(sandbox.create()).await?;
+    // What the guest can cause on its own disk: writes, flushes, discards.
+    let script =
+        "cat /second && head -c 1000000 /dev/urandom > /x && sync && rm /x && sync && echo";
+    assert_eq!(within(sandbox.shell(script)).await?.stdout()?, "layer\n");
+    let vmm = vmm()?;
+    assert_jailed(vmm, true)?;
+
+    let (shared, own): (Vec<_>, Vec<_>) = files(vmm)?.into_iter().partition(|file| {
+        let path = file.path.to_string_lossy();
+        path.contains("/images/meta/") || path.contains("/images/layers/")
+    });
+    // The image's metadata and busybox's layer at least.
+    assert!(shared.len() >= 2, "{shared:?}");
+    assert!(shared.iter().all(|file| !file.writable), "{shared:?}");
+    assert_eq!(own.len(), 2, "{own:?}");
+    let upper = own.iter().find(|file| file.path.ends_with("upper.ext4"));
+    let upper = upper.context("no disk of its own")?;
+    assert!(upper.writable, "{own:?}");
+    assert_eq!(
+        limit(vmm, "Max file size")?,
+        fs::metadata(&upper.path)?.len()
+    );
+    within(sandbox.stop()).await?;
     Ok(())
 }

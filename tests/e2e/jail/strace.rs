@@ -1,8 +1,8 @@
 //! The filters beside what the threads really call: no rule too many, none too few.
 //!
 //! Two lives are traced. One is of a machine that stands alone: its guest, of a few instructions, has every device
-//! do all that it can, and programs of the host talk to it. The other is of a sandbox: boot, commands, pause,
-//! resume, stop.
+//! do all that it can, and programs of the host talk to it. The other is of a sandbox, with a root that
+//! others may share and a writable layer: boot, commands, pause, resume, stop.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use msb_tests::trace::{self, Rules, Trace};
-use msb_tests::{Fixture, PATIENCE, in_time};
+use msb_tests::{Fixture, PATIENCE, erofs, in_time};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, connect, recv, send, socket,
 };
@@ -132,7 +132,7 @@ async fn sandbox(fixture: &Fixture, trace: &Path) -> Result<()> {
     );
     fs::write(&wrapper, script)?;
     fs::set_permissions(&wrapper, Permissions::from_mode(0o755))?;
-    let disk = fixture.disk()?;
+    let disk = erofs::make(&fixture.path().join("root.erofs"), |_| Ok(()))?;
     let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_msb-test-traced"));
     program
         .arg("traced")

@@ -118,6 +118,57 @@ async fn a_configuration_file_says_the_same() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_disk_is_put_together_of_stretches_of_files() -> Result<()> {
+    let fixture = Fixture::new()?;
+    let random = |name: &str, bytes: usize| -> Result<(std::path::PathBuf, Vec<u8>)> {
+        let path = fixture.path().join(name);
+        let bytes: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
+            .take(bytes)
+            .collect();
+        fs::write(&path, &bytes)?;
+        Ok((path, bytes))
+    };
+    let ((one, first), (two, second)) = (random("one", 1 << 20)?, random("two", 3 << 20)?);
+    let extents = [
+        (&one, 512, 4096),
+        (&two, 0, 2 << 20),
+        (&one, 0, 512),
+        (&two, 1 << 20, 512),
+    ];
+    let mut whole = Vec::new();
+    for (file, offset, length) in extents {
+        let bytes = if *file == one { &first } else { &second };
+        whole.extend_from_slice(&bytes[offset..offset + length]);
+    }
+    let extents = extents.map(|(path, offset, length)| {
+        serde_json::json!({"path": path, "offset": offset, "length": length})
+    });
+    let script = r#"
+        echo size=$(cat /sys/block/vda/size) ro=$(cat /sys/block/vda/ro) serial=$(cat /sys/block/vda/serial)
+        echo sum=$(sha256sum < /dev/vda)
+        echo x > /dev/vda 2>/dev/null && echo wrote to it
+        poweroff -f"#;
+    let config = serde_json::json!({
+        "kernel": kernel()?, "initrd": initramfs(fixture.path(), script)?,
+        "memory": "128M", "console": "stdio",
+        "disk": [{"extents": extents, "read_only": true, "id": "parts"}],
+    });
+    let file = fixture.path().join("machine.json");
+    fs::write(&file, config.to_string())?;
+    let output = run(vmm(["--config"])?.arg(&file)).await?;
+    let console = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(POWER_OFF), "{console}");
+    let sectors = whole.len() / 512;
+    let about = format!("size={sectors} ro=1 serial=parts");
+    assert!(console.contains(&about), "{console}");
+    let digest = <sha2::Sha256 as sha2::Digest>::digest(&whole);
+    let sum: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(console.contains(&format!("sum={sum}")), "{console}");
+    assert!(!console.contains("wrote to it"), "{console}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn random_numbers_and_a_console_both_ways() -> Result<()> {
     let fixture = Fixture::new()?;
     let script = "echo rng=$(cat /sys/class/misc/hw_random/rng_current)

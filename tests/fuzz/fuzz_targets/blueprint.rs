@@ -9,7 +9,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use libfuzzer_sys::fuzz_target;
-use msb_vmapi::{ConsoleTarget, Source, VmConfig};
+use msb_vmapi::{ConsoleTarget, DiskContent, Source, VmConfig};
 use msb_vmm::blueprint::{Blueprint, Host};
 use rustix::fs::{MemfdFlags, memfd_create};
 
@@ -35,7 +35,12 @@ fuzz_target!(|bytes: &[u8]| {
     no_path(&mut config.kernel);
     config.control = None;
     config.initrd.iter_mut().for_each(no_path);
-    config.disk.iter_mut().for_each(|disk| no_path(&mut disk.path));
+    for disk in &mut config.disk {
+        match &mut disk.content {
+            DiskContent::Whole(source) => no_path(source),
+            DiskContent::Extents(extents) => extents.iter_mut().for_each(|extent| no_path(&mut extent.path)),
+        }
+    }
     config.vsock.iter_mut().for_each(|vsock| no_path(&mut vsock.socket));
     for console in [&mut config.console, &mut config.serial] {
         match console {

@@ -175,6 +175,53 @@ pub enum BlueprintError {
         #[source]
         source: io::Error,
     },
+    /// A disk of extents that is to be written.
+    #[error("disk: one that is made of extents cannot be written; add read_only")]
+    ExtentsWritable,
+    /// A disk of more extents than one may have.
+    #[error("disk: {given} extents; give at most {max}")]
+    TooManyExtents {
+        /// Extents asked for.
+        given: usize,
+        /// Most extents.
+        max: usize,
+    },
+    /// No extents, or none with bytes.
+    #[error("disk: its extents have no bytes; give one that has")]
+    ExtentsEmpty,
+    /// An extent is not made of sectors.
+    #[error(
+        "disk: extent {index} (from 0) is {length} bytes at {offset}; give multiples of 512 for both"
+    )]
+    ExtentUnaligned {
+        /// Which one, from 0.
+        index: usize,
+        /// Where it begins in its file.
+        offset: u64,
+        /// Its bytes.
+        length: u64,
+    },
+    /// An extent ends where no file can.
+    #[error("disk: extent {index} (from 0) ends beyond 16 EiB; no file has that many bytes")]
+    ExtentOverflow {
+        /// Which one, from 0.
+        index: usize,
+    },
+    /// A file is shorter than what is wanted of it.
+    #[error(
+        "disk: extent {index} (from 0) ends at byte {end} of {name}, which has {size}; is that the right \
+         file, and whole?"
+    )]
+    ExtentBeyondEnd {
+        /// Which one, from 0.
+        index: usize,
+        /// Path or descriptor.
+        name: String,
+        /// Where it ends in its file.
+        end: u64,
+        /// The file's bytes.
+        size: u64,
+    },
     /// More disks than slots.
     #[error("{given} disks; give at most {max}")]
     TooManyDisks {
@@ -256,9 +303,10 @@ impl BlueprintError {
             },
             Self::Kernel { .. } => ErrorKind::Kernel,
             Self::InitrdEmpty { .. } | Self::InitrdTooLarge { .. } => ErrorKind::Initrd,
-            Self::Disk { .. } | Self::DiskNotWritable { .. } | Self::DiskLock { .. } => {
-                ErrorKind::Disk
-            }
+            Self::Disk { .. }
+            | Self::DiskNotWritable { .. }
+            | Self::DiskLock { .. }
+            | Self::ExtentBeyondEnd { .. } => ErrorKind::Disk,
             Self::DiskInUse { .. } => ErrorKind::DiskInUse,
             Self::SocketPathTooLong { .. }
             | Self::SocketTaken { .. }
@@ -267,6 +315,11 @@ impl BlueprintError {
             Self::CommandLineTooLong { .. }
             | Self::CommandLineZero
             | Self::TooManyDisks { .. }
+            | Self::ExtentsWritable
+            | Self::TooManyExtents { .. }
+            | Self::ExtentsEmpty
+            | Self::ExtentUnaligned { .. }
+            | Self::ExtentOverflow { .. }
             | Self::StdioTwice
             | Self::Cid { .. }
             | Self::NoDescriptor { .. }

@@ -10,7 +10,7 @@ use msb_vmapi::Source;
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::{BlueprintError, Part};
+use super::{BlueprintError, Part, disk};
 
 /// An open regular file.
 pub(super) struct Opened {
@@ -20,15 +20,19 @@ pub(super) struct Opened {
     pub(super) len: u64,
 }
 
-/// The descriptors that came with a description, each to be used once.
+/// The descriptors that came with a description, each to be used once, except that several parts of disks
+/// may be in one.
 pub(super) struct Files {
     descriptors: Vec<Option<OwnedFd>>,
+    /// What parts of disks are in so far, by what it was called.
+    parts: Vec<(Source, disk::Part)>,
 }
 
 impl Files {
     pub(super) fn new(descriptors: Vec<OwnedFd>) -> Self {
         Self {
             descriptors: descriptors.into_iter().map(Some).collect(),
+            parts: Vec::new(),
         }
     }
 
@@ -88,6 +92,16 @@ impl Files {
             return Err(BlueprintError::DiskNotWritable { name });
         }
         Ok((file, name))
+    }
+
+    /// A file that parts of disks are in; the same one each time that it is named.
+    pub(super) fn part(&mut self, source: Source) -> Result<disk::Part, BlueprintError> {
+        if let Some((_, part)) = self.parts.iter().find(|(named, _)| *named == source) {
+            return Ok(part.clone());
+        }
+        let part = disk::Part::open(self, source.clone())?;
+        self.parts.push((source, part.clone()));
+        Ok(part)
     }
 
     /// Something to append bytes to.

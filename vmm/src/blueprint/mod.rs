@@ -8,6 +8,7 @@
 //! Paths are opened first, and from then on are descriptors like those that were sent: there is one
 //! way for both. A refused description leaves nothing behind; sockets that were made are removed.
 
+mod disk;
 mod error;
 mod files;
 mod lock;
@@ -18,8 +19,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use msb_vmapi::{ConsoleTarget, DiskConfig, Source, VmConfig, VsockConfig};
-use vmm_virtio::block::{Block, BlockOptions};
+use msb_vmapi::{ConsoleTarget, Source, VmConfig, VsockConfig};
+use vmm_virtio::block::Block;
 
 use crate::arch::x86_64::boot::{self, Module};
 use crate::arch::x86_64::kernel::KernelImage;
@@ -29,6 +30,7 @@ use crate::memory::{MIN_MEMORY, PAGE, RamLayout};
 use crate::porter::Keys;
 use crate::terminal;
 
+pub use disk::MAX_EXTENTS;
 pub use error::{BlueprintError, Part};
 use files::Files;
 pub use sockets::SocketFile;
@@ -166,7 +168,7 @@ impl Blueprint {
         let disks = config
             .disk
             .into_iter()
-            .map(|disk| open_disk(&mut files, disk))
+            .map(|disk| disk::open(&mut files, disk))
             .collect::<Result<_, _>>()?;
         let console = match open_console(&mut files, config.console, Part::Console)? {
             Some(console) => console,
@@ -202,11 +204,13 @@ impl Blueprint {
     pub fn needs(&self) -> Needs {
         let threads = u64::from(self.cpus).saturating_add(self.disks.len() as u64);
         let disk = self.disks.iter().map(Block::writable_bytes).max();
+        let disk_files = self.disks.iter().map(Block::files).sum();
         let consoles = [Some(&self.console), self.serial.as_ref()];
         let grows = consoles.into_iter().flatten().any(ConsolePart::is_file);
         Needs {
             memory: self.ram.bytes(),
             threads,
+            disk_files,
             largest_file: (!grows).then_some(disk.unwrap_or(0)),
         }
     }
@@ -309,16 +313,6 @@ fn open_initrd(
             len: opened.len,
         },
     })
-}
-
-fn open_disk(files: &mut Files, disk: DiskConfig) -> Result<Block, BlueprintError> {
-    let (file, name) = files.disk(disk.path, disk.read_only)?;
-    lock::lock(&file, disk.read_only).map_err(|error| lock::explain(error, &name))?;
-    let options = BlockOptions {
-        read_only: disk.read_only,
-        id: disk.id.unwrap_or_default(),
-    };
-    Block::new(file, options).map_err(|source| BlueprintError::Disk { name, source })
 }
 
 fn open_console(

@@ -5,8 +5,10 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use msb_vmapi::{ErrorKind, MemorySize};
+use msb_vmapi::{DiskConfig, ErrorKind, MemorySize};
 use tempfile::TempDir;
+
+mod extents;
 
 use super::*;
 use crate::test_support::TinyKernel;
@@ -47,11 +49,7 @@ impl Place {
     }
 
     fn disk(&self, name: &str) -> DiskConfig {
-        DiskConfig {
-            path: self.source(name),
-            read_only: false,
-            id: None,
-        }
+        DiskConfig::whole(self.path(name), false)
     }
 
     fn names(&self) -> Vec<String> {
@@ -361,11 +359,7 @@ fn descriptors() {
     let open = |name: &str| OwnedFd::from(File::open(place.path(name)).unwrap());
     let with = |kernel, disk, descriptors| {
         let mut config = VmConfig::new(Source::Fd { fd: kernel });
-        config.disk = vec![DiskConfig {
-            path: Source::Fd { fd: disk },
-            read_only: false,
-            id: None,
-        }];
+        config.disk = vec![DiskConfig::whole(Source::Fd { fd: disk }, false)];
         Blueprint::new(config, descriptors, &HOST)
     };
     let error = with(0, 2, vec![open("kernel"), open("disk")]).unwrap_err();

@@ -86,8 +86,10 @@ impl Connection {
             ));
         }
         if received.flags.contains(ReturnFlags::CTRUNC) {
+            // The kernel lets nobody send more than there is room for.
             return malformed(format!(
-                "too many descriptors beside the datagram; send at most {MAX_DESCRIPTORS}"
+                "some of the (at most {MAX_DESCRIPTORS}) descriptors beside the datagram did not arrive; \
+                 raise the VMM's limit of open files (ulimit -n)"
             ));
         }
         Ok((decode(bytes)?, descriptors))
@@ -198,6 +200,20 @@ mod tests {
         ));
         put(&peer, br#"{"id": 1, "request": "kill"}"#);
         assert!(connection.receive().is_ok());
+    }
+
+    #[test]
+    fn as_many_descriptors_as_can_be_sent_arrive() {
+        let (connection, peer) = pair();
+        let descriptors = vec![peer.as_fd(); MAX_DESCRIPTORS];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let datagram = br#"{"id": 1, "request": "state"}"#;
+        let bytes = [IoSlice::new(datagram)];
+        sendmsg(&peer, &bytes, &mut ancillary, SendFlags::empty()).unwrap();
+        let (_, received) = connection.receive().unwrap();
+        assert_eq!(received.len(), MAX_DESCRIPTORS);
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | addresses | the guest's memory, and room for the VMM itself |
 //! | a file | the largest disk that can be written to; no limit if output goes to a file |
-//! | descriptors | all that devices, connections and clients may have open |
+//! | descriptors | all that devices, connections and clients may have open, and the disks' files |
 //! | core | none |
 //! | processes | the machine's threads, for a user that has no others |
 //!
@@ -21,8 +21,8 @@ use super::report::Report;
 const OWN_ADDRESSES: u64 = 512 << 20;
 /// And for each thread: its stack, its signal stack, a vCPU's page.
 const THREAD_ADDRESSES: u64 = 1 << 20;
-/// Open files: as many connections and clients as there may be, all that came with a description, and a few
-/// for each device and processor.
+/// Open files: as many connections and clients as there may be, all that comes beside a datagram, and a few
+/// for each device and processor. Disks may be put together from more than that, and are counted.
 const DESCRIPTORS: u64 = 3072;
 /// What may be added to a file that standard error goes to.
 const MESSAGES: u64 = 16 << 20;
@@ -37,6 +37,8 @@ pub struct Needs {
     pub memory: u64,
     /// Threads: processors and disks.
     pub threads: u64,
+    /// Files that disks are in, at most.
+    pub disk_files: u64,
     /// Bytes of the largest file that is written to; `None`: no limit.
     pub largest_file: Option<u64>,
 }
@@ -53,9 +55,10 @@ pub(super) fn set(needs: &Needs, alone: bool, report: &mut Report) {
         .largest_file
         .map(|largest| largest.max(messages.unwrap_or(0)));
     let all_threads = needs.threads.saturating_add(OTHER_THREADS);
+    let descriptors = DESCRIPTORS.saturating_add(needs.disk_files);
     let done = lower(Resource::As, Some(addresses))
         .and_then(|()| lower(Resource::Fsize, file))
-        .and_then(|()| lower(Resource::Nofile, Some(DESCRIPTORS)))
+        .and_then(|()| lower(Resource::Nofile, Some(descriptors)))
         .and_then(|()| lower(Resource::Core, Some(0)))
         .and_then(|()| lower(Resource::Nproc, alone.then_some(all_threads)));
     report.tried(Layer::Limits, done);

@@ -13,6 +13,7 @@ use vmm_virtio::vsock::{Connector, Vsock};
 use vmm_virtio::{Device, GuestRam, Interest, Irq, Placement, Register, Tag};
 
 use super::connect::{ByPath, ByPorter, Nobody, ToSupervisor};
+use super::trouble::DiskTrouble;
 use super::{Machine, MachineError, Surroundings};
 use crate::arch::x86_64::layout::{self, Slot};
 use crate::arch::x86_64::{acpi, boot, cpuid};
@@ -68,7 +69,8 @@ pub(super) fn build(
         build.vsock(vsock, connector)?;
     }
     let disks = blueprint.disks.iter().map(Block::counters).collect();
-    for (number, disk) in blueprint.disks.into_iter().enumerate() {
+    for (number, mut disk) in blueprint.disks.into_iter().enumerate() {
+        disk.tell_host_errors(Box::new(DiskTrouble::new(build.mailbox.clone(), number)));
         build.device(FIRST_DISK_SLOT + number, Box::new(disk))?;
     }
     let description = acpi::Description {

@@ -13,6 +13,7 @@ mod counters;
 mod error;
 mod pausing;
 mod running;
+mod trouble;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -195,6 +195,12 @@ fn receive(running: &mut Running, message: Message) -> Option<Outcome> {
             let mut reg = machine.events.register(machine.control_slot);
             machine.control.hand_over(port, socket, &mut reg);
         }
+        Message::DiskFailed { disk, error } => {
+            let disk = u32::try_from(disk).unwrap_or(u32::MAX);
+            let mut reg = machine.events.register(machine.control_slot);
+            let event = Event::DiskFailed { disk, error };
+            machine.control.broadcast(&event, &mut reg);
+        }
         Message::OutOfGuest(number) => {
             let steps = running.pausing.acknowledge(number);
             take(running, steps);

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::process::ExitStatus;
 
 use msb_vmapi::{
-    ConsoleTarget, DiskConfig, Event, FromVmm, Isolation, Layer, Reply, Request, Source, Strength,
-    VmConfig, VsockConfig,
+    ConsoleTarget, DiskConfig, DiskContent, DiskExtent, Event, FromVmm, Isolation, Layer, Reply,
+    Request, Source, Strength, VmConfig, VsockConfig,
 };
 use msb_vmm::blueprint::{Blueprint, Host};
 use msb_vmm::control::Connection;
@@ -161,15 +161,31 @@ impl Inside {
 
 pub(crate) fn with_everything(place: &Place, config: &mut VmConfig) {
     fs::write(place.path().join("disk"), [0; 8192]).unwrap();
+    fs::write(place.path().join("part-0"), [1; 1024]).unwrap();
+    fs::write(place.path().join("part-1"), [2; 1024]).unwrap();
     config.cpus = 3;
-    config.disk = vec![DiskConfig {
-        path: Source::Path(place.path().join("disk")),
-        read_only: false,
-        id: None,
-    }];
+    config.disk = vec![
+        DiskConfig::whole(place.path().join("disk"), false),
+        DiskConfig {
+            content: DiskContent::Extents(vec![
+                extent(place, "part-0", 512, 512),
+                extent(place, "part-1", 0, 1024),
+            ]),
+            read_only: true,
+            id: None,
+        },
+    ];
     config.vsock = Some(VsockConfig {
         socket: place.path().join("vsock").into(),
         cid: 3,
     });
     config.serial = ConsoleTarget::File(Source::Path(place.path().join("serial")));
+}
+
+fn extent(place: &Place, name: &str, offset: u64, length: u64) -> DiskExtent {
+    DiskExtent {
+        path: place.path().join(name).into(),
+        offset,
+        length,
+    }
 }

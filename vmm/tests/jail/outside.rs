@@ -40,8 +40,8 @@ fn seen_from_outside_there_is_nothing() {
         return;
     };
     let threads = inside.child.threads();
-    // Three vCPUs, a disk, the loop.
-    assert_eq!(threads.len(), 5);
+    // Three vCPUs, two disks, the loop.
+    assert_eq!(threads.len(), 6);
     for status in &threads {
         let name = &status["Name"];
         assert_eq!(status["NoNewPrivs"], "1", "{name}");
@@ -135,9 +135,30 @@ fn it_has_its_own_descriptors_and_no_others() {
         (0, 1, 3)
     );
     assert_eq!((count("disk"), count("serial"), count("kernel")), (1, 1, 0));
+    // A disk of two files, which it can only read.
+    assert_eq!(count("part-"), 2);
+    for name in fs::read_dir(inside.child.proc("fd")).unwrap() {
+        let name = name.unwrap().file_name();
+        let link = fs::read_link(inside.child.proc("fd").join(&name)).unwrap();
+        if !link.to_str().unwrap().contains("part-") {
+            continue;
+        }
+        let info = fs::read_to_string(inside.child.proc("fdinfo").join(&name)).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = i32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+        assert_eq!(flags & libc::O_ACCMODE, libc::O_RDONLY, "{link:?}");
+    }
     // The supervisor's, twice, and the listener of vsock.
     assert_eq!(count("socket:"), 3, "{links:#?}");
-    let known = ["kvm-v", "disk", "serial", "socket:", "eventfd", "eventpoll"];
+    let known = [
+        "kvm-v",
+        "disk",
+        "part-",
+        "serial",
+        "socket:",
+        "eventfd",
+        "eventpoll",
+    ];
     let unknown: Vec<_> = links
         .iter()
         .filter(|link| !known.iter().any(|known| link.contains(known)))
@@ -226,6 +247,7 @@ fn an_ordinary_user_gets_the_same_jail() {
             needs: Needs {
                 memory: 1 << 20,
                 threads: 1,
+                disk_files: 0,
                 largest_file: None,
             },
             supervisor: None,

@@ -3,6 +3,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod exec;
+pub(crate) mod image;
 pub(crate) mod jail;
 pub(crate) mod lifecycle;
 mod program;
@@ -28,6 +29,8 @@ enum Bench {
     Boot(boot::Options),
     /// Commands in a Debian guest, and their input and output, beside ssh into the same guest
     Exec(exec::Options),
+    /// Images on the disk, beside umoci and mkfs.erofs; and sandboxes that share one
+    Image(image::Options),
     /// What the jail costs msb-vmm: its start and its memory, with and without
     Jail(jail::Options),
     /// The steps of a sandbox's life through the library, and what a sandbox costs that does nothing
@@ -39,6 +42,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     match &options.bench {
         Bench::Boot(options) => boot::main(options),
         Bench::Exec(options) => exec::main(options),
+        Bench::Image(options) => image::main(options),
         Bench::Jail(options) => jail::main(options),
         Bench::Lifecycle(options) => lifecycle::main(options),
     }

@@ -26,6 +26,12 @@ pub(super) fn all() -> Vec<Finding> {
             "lib/initramfs.cpio",
             None,
         ),
+        file(
+            "template of writable layers",
+            guest::upper::VARIABLE,
+            "lib/upper.ext4",
+            None,
+        ),
         file("supervisor", "MSB_RUNTIME_PATH", "bin/msb-runtime", None),
         file("VMM", "MSB_VMM_PATH", "bin/msb-vmm", None),
         mke2fs(),

@@ -4,22 +4,20 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::cpio::Archive;
-use crate::{cache, cargo, paths, proc};
+use crate::{cache, cargo};
 
-/// glibc, linked in; naming the target keeps the flag away from build scripts and macros.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Changes when the layout below does.
 const RECIPE: &str = "1: init, dev/console, mount points";
 const MOUNT_POINTS: [&str; 7] = ["dev", "proc", "sys", "run", "tmp", "mnt", "newroot"];
 
 /// The initramfs in the cache, made first when the agent has changed.
 pub(crate) fn build() -> Result<PathBuf> {
-    let agent = fs::read(build_agent()?).context("cannot read the built agent")?;
+    let agent =
+        fs::read(cargo::static_program("msb-agent")?).context("cannot read the built agent")?;
     let kind = cache::Kind::open("initramfs")?;
     let key = cache::key(&[RECIPE.as_bytes(), &agent]);
     let dir = kind.get_or_make(&key, |made| {
@@ -39,34 +37,6 @@ pub(crate) fn pack(init: &[u8]) -> Result<Vec<u8>> {
     archive.char_device("dev/null", 1, 3)?;
     archive.executable("init", init)?;
     Ok(archive.finish()?)
-}
-
-fn build_agent() -> Result<PathBuf> {
-    // A target directory of its own: other flags would make cargo rebuild the shared one in turns.
-    let mut command = Command::new(paths::cargo());
-    command
-        .current_dir(paths::workspace())
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .args(["build", "--release", "--package", "msb-agent", "--bins"])
-        .args(["--target", TARGET])
-        .arg("--target-dir")
-        .arg(paths::target().join("agent"));
-    let built = cargo::executables(&mut command)?;
-    let agent = built
-        .into_iter()
-        .next()
-        .context("cargo built no agent executable")?
-        .path;
-    proc::text(Command::new("readelf").arg("-lW").arg(&agent)).and_then(|headers| {
-        anyhow::ensure!(
-            !headers.contains("INTERP"),
-            "the agent at {} is not static: it asks for an interpreter",
-            agent.display()
-        );
-        Ok(())
-    })?;
-    Ok(agent)
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::files::TestFiles;
 use super::suite::{Count, Part};
 use crate::cargo::{self, Executable};
-use crate::guest::debian;
 use crate::kvm::{self, Call, Outcome, Streams};
 use crate::paths;
 use crate::product::Product;
@@ -31,7 +31,7 @@ const DETAILS: &str = "failures:";
 /// Runs all tests that have one of the names.
 pub(super) fn run(names: &[String], timeout: Duration) -> Result<ExitCode> {
     let product = Product::build()?;
-    let debian = debian::build()?;
+    let files = TestFiles::build()?;
     let attacker = cargo::attacker()?;
     let tests = cargo::end_to_end_tests()?;
     let options = kvm::Options::with_timeout(timeout);
@@ -39,7 +39,7 @@ pub(super) fn run(names: &[String], timeout: Duration) -> Result<ExitCode> {
         let mut call = Call::here(suite_command(&options, part, &tests, names)?)?;
         call.cwd = paths::workspace().join("tests").into_os_string();
         product.show_to(&mut call)?;
-        call.set(debian::VARIABLE, debian.clone());
+        files.show_to(&mut call);
         call.set(ATTACKER, attacker.clone());
         Ok(call)
     };

@@ -4,7 +4,9 @@
 //! KVM, elsewhere in nested machines side by side (`machines`).
 
 mod checks;
+pub(crate) mod files;
 mod machines;
+pub(crate) mod registry;
 pub(crate) mod suite;
 
 use std::process::{Command, ExitCode};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::model::{Model, Source};
 
 /// Which of our crates may name which others (docs/architecture.md, "Dependency direction").
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("msb-types", &[]),
     ("msb-protocol", &["msb-types"]),
     ("msb-files", &["msb-protocol"]),
@@ -37,7 +37,11 @@ const MAY_USE: [(&str, &[&str]); 13] = [
             "msb-runtime",
         ],
     ),
-    ("msb-tests", &["msb-types", "microsandbox"]),
+    (
+        "msb-tests",
+        &["msb-types", "msb-image", "microsandbox", "msb-test-tree"],
+    ),
+    ("msb-test-tree", &[]),
     ("xtask", &[]),
 ];
 

@@ -13,6 +13,34 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) fn make_disk(disk: &Path, mebibytes: u32) -> Result<()> {
     let staging = tempfile::tempdir().context("cannot make a temporary directory")?;
     let root = staging.path();
+    make_tree(root)?;
+    let output = Command::new("mke2fs")
+        .args([
+            "-q",
+            "-t",
+            "ext4",
+            "-E",
+            "root_owner=0:0,lazy_itable_init=1",
+            "-O",
+            "^has_journal",
+        ])
+        .arg("-d")
+        .arg(root)
+        .arg(disk)
+        .arg(format!("{mebibytes}M"))
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .output()
+        .context("cannot run mke2fs; install the package e2fsprogs")?;
+    ensure!(
+        output.status.success(),
+        "mke2fs failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
+
+/// Fills the empty directory `root` with busybox and the few files around it.
+pub(crate) fn make_tree(root: &Path) -> Result<()> {
     for directory in [
         "bin", "dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr", "var",
     ] {
@@ -41,29 +69,6 @@ pub(crate) fn make_disk(disk: &Path, mebibytes: u32) -> Result<()> {
     {
         symlink("busybox", root.join("bin").join(applet))?;
     }
-
-    let output = Command::new("mke2fs")
-        .args([
-            "-q",
-            "-t",
-            "ext4",
-            "-E",
-            "root_owner=0:0,lazy_itable_init=1",
-            "-O",
-            "^has_journal",
-        ])
-        .arg("-d")
-        .arg(root)
-        .arg(disk)
-        .arg(format!("{mebibytes}M"))
-        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
-        .output()
-        .context("cannot run mke2fs; install the package e2fsprogs")?;
-    ensure!(
-        output.status.success(),
-        "mke2fs failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
     Ok(())
 }
 

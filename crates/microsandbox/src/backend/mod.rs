@@ -24,7 +24,7 @@ use msb_runtime::conversation::Conversation;
 use crate::error::MicrosandboxResult;
 use crate::logs::{LogOptions, LogSnapshot, LogStream, LogStreamOptions};
 use crate::sandbox::{
-    SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics, SandboxStatus,
+    PullReporter, SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics, SandboxStatus,
     SandboxStopResult,
 };
 
@@ -79,8 +79,32 @@ pub struct Launched {
     pub(crate) link: local::Link,
 }
 
+/// What a sandbox is to be made from, where it will be made.
+pub struct Prepared {
+    /// The configuration, with what its image says.
+    pub(crate) config: SandboxConfig,
+    /// What must stay until the sandbox is there.
+    pub(crate) held: Option<Box<dyn Send>>,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
 /// A backend's sandboxes. Names are valid ones: the callers check.
 pub trait SandboxBackend: Send + Sync {
+    /// Brings what a sandbox is to be made from to where it will be made, which can take long, and puts what
+    /// that says of itself into the configuration.
+    fn prepare(
+        &self,
+        config: SandboxConfig,
+        reporter: PullReporter,
+    ) -> BoxFuture<'_, MicrosandboxResult<Prepared>>;
+
     /// Makes a sandbox and boots it. Unless `detached`, its life is tied to this program.
     fn create(
         &self,

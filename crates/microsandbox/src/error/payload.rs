@@ -1,5 +1,9 @@
 //! What some errors carry that no other crate of ours has a type for.
 
+use msb_image::archive::ArchiveError;
+use msb_image::registry::PullError;
+use msb_image::store::StoreError;
+
 /// A request over HTTP that came to nothing: no answer, or one that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -26,13 +30,36 @@ impl std::fmt::Display for Errno {
 impl std::error::Error for Errno {}
 
 /// An image that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
     /// A text that refers to no image.
     #[error("{reference:?} refers to no image; write name:tag or registry/name:tag")]
     InvalidReference {
         /// The text.
+        reference: String,
+    },
+    /// It could not be brought to this host.
+    #[error("{reference} could not be pulled")]
+    Pull {
+        /// The image.
+        reference: String,
+        /// Why not.
+        #[source]
+        source: Box<PullError>,
+    },
+    /// The images of this home cannot be read, or not be changed as asked.
+    #[error("the images of this home cannot be used as asked")]
+    Store(#[source] Box<StoreError>),
+    /// An archive is not as it must be, or cannot be written.
+    #[error("the archive of images cannot be used")]
+    Archive(#[source] Box<ArchiveError>),
+    /// The image is another than was said.
+    #[error(
+        "the image that {reference} is to mean is not as described; take its description from the image"
+    )]
+    Mismatch {
+        /// The reference.
         reference: String,
     },
 }

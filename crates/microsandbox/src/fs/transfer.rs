@@ -13,7 +13,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::call::{Call, out_of_turn};
 use super::{FsError, FsSide};
-use crate::error::{MicrosandboxError, MicrosandboxResult};
+use crate::blocking::shutting_down;
+use crate::error::MicrosandboxResult;
 
 /// How many parts wait between the two; each has at most 64 KiB.
 const QUEUE: usize = 4;
@@ -121,8 +122,6 @@ async fn host<T>(work: JoinHandle<Result<T, FsFailure>>) -> MicrosandboxResult<T
             };
             FsError::of(failure, side).into()
         }),
-        Err(_) => Err(MicrosandboxError::Runtime(
-            "the program's event loop is shutting down".to_owned(),
-        )),
+        Err(_) => Err(shutting_down()),
     }
 }

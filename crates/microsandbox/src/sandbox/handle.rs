@@ -15,7 +15,7 @@ use super::{
 use crate::backend::{Backend, BackendKind, SandboxBackend, SandboxInfo, SandboxRequest};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::logs::{LogEntry, LogOptions, LogStream, LogStreamOptions};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{self, Snapshot, SnapshotDestination};
 
 /// A handle on a sandbox, which need not run.
 ///
@@ -182,41 +182,34 @@ impl SandboxHandle {
         }
     }
 
-    /// Makes a snapshot of its files under this name, while it is stopped.
+    /// Makes a snapshot of what it has written, under this name, while it does not run
+    /// ([`Snapshot::create`]).
     ///
     /// # Errors
     ///
-    /// [`SnapshotSandboxRunning`](MicrosandboxError::SnapshotSandboxRunning) while it runs, else
-    /// [`Unsupported`](MicrosandboxError::Unsupported): this release makes no snapshots.
+    /// [`SnapshotSandboxRunning`](MicrosandboxError::SnapshotSandboxRunning) while it runs,
+    /// [`SnapshotAlreadyExists`](MicrosandboxError::SnapshotAlreadyExists), and
+    /// [`InvalidConfig`](MicrosandboxError::InvalidConfig) when it is made of no image.
     pub async fn snapshot(&self, name: &str) -> MicrosandboxResult<Snapshot> {
-        snapshot::validate_name(name)?;
-        self.stopped_for_snapshot().await?;
-        Err(snapshot::unsupported(format!(
-            "making the snapshot {name:?}"
-        )))
+        self.taken(SnapshotDestination::Name(name.to_owned())).await
     }
 
-    /// Makes a snapshot of its files in this directory, while it is stopped.
+    /// Makes a snapshot of what it has written, in this directory, which is made.
     ///
     /// # Errors
     ///
     /// Those of [`snapshot`](Self::snapshot).
     pub async fn snapshot_to(&self, path: impl AsRef<Path>) -> MicrosandboxResult<Snapshot> {
-        let path = path.as_ref().to_owned();
-        self.stopped_for_snapshot().await?;
-        Err(snapshot::unsupported(format!(
-            "making a snapshot at {}",
-            path.display()
-        )))
+        self.taken(SnapshotDestination::Path(path.as_ref().to_owned()))
+            .await
     }
 
-    async fn stopped_for_snapshot(&self) -> MicrosandboxResult<()> {
-        match self.refresh().await?.status_snapshot().is_active() {
-            true => Err(MicrosandboxError::SnapshotSandboxRunning(
-                self.name().to_owned(),
-            )),
-            false => Ok(()),
-        }
+    async fn taken(&self, destination: SnapshotDestination) -> MicrosandboxResult<Snapshot> {
+        let config = Snapshot::builder(self.name()).destination(destination);
+        let config = config.build()?;
+        snapshot::local(&self.backend)?
+            .snapshot_create(config)
+            .await
     }
 
     /// Stops it gracefully within 10 seconds, and by force after that. Fine when it is over.

@@ -8,6 +8,7 @@ mod handle;
 mod image;
 mod init;
 mod lifecycle;
+mod merge;
 pub mod metrics;
 mod mount;
 mod named_volume;
@@ -23,6 +24,7 @@ pub use filter::SandboxFilter;
 pub use handle::SandboxHandle;
 pub use image::{ImageBuilder, IntoImage};
 pub use init::InitOptionsBuilder;
+pub(crate) use merge::with_image;
 pub use metrics::SandboxMetrics;
 pub use mount::MountBuilder;
 pub use msb_types::{
@@ -33,7 +35,7 @@ pub use msb_types::{
 };
 pub use named_volume::NamedVolumeBuilder;
 pub use patch::PatchBuilder;
-pub use pull::{PullProgress, PullProgressHandle};
+pub use pull::{PullProgress, PullProgressHandle, PullReporter};
 pub use registry::RegistryConfigBuilder;
 pub use stop_result::SandboxStopResult;
 
@@ -54,7 +56,7 @@ use msb_runtime::end::EndReason;
 use crate::agent::AgentClient;
 use crate::backend::local::{End, Link};
 use crate::backend::{
-    Backend, BackendKind, Launched, SandboxBackend, SandboxRequest, default_backend,
+    Backend, BackendKind, Launched, Prepared, SandboxBackend, SandboxRequest, default_backend,
 };
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::exec::ExitStatus;
@@ -109,44 +111,62 @@ impl Sandbox {
         SandboxBuilder::new(name)
     }
 
-    /// Creates and boots a sandbox that belongs to this program.
+    /// Creates and boots a sandbox that belongs to this program. Its image is pulled before, by its
+    /// [`PullPolicy`]; dropping the future meanwhile stops the pull, and the next one goes on from there.
     ///
     /// # Errors
     ///
     /// [`SandboxAlreadyExists`](MicrosandboxError::SandboxAlreadyExists) when there is one of this
-    /// name and it is not to be replaced; [`BootStart`](MicrosandboxError::BootStart) when it does
+    /// name and it is not to be replaced; [`ImageNotFound`](MicrosandboxError::ImageNotFound) when its
+    /// image may not be pulled and is not here, [`Image`](MicrosandboxError::Image) when it could not be
+    /// pulled; [`BootStart`](MicrosandboxError::BootStart) when it does
     /// not come up, which leaves nothing of it.
     pub async fn create(config: SandboxConfig) -> MicrosandboxResult<Self> {
-        Self::create_on(default_backend(), config, false).await
+        Self::create_on(default_backend(), config, false, PullReporter::default()).await
     }
 
     /// Creates and boots a sandbox that outlives this program.
     pub async fn create_detached(config: SandboxConfig) -> MicrosandboxResult<Self> {
-        Self::create_on(default_backend(), config, true).await
+        Self::create_on(default_backend(), config, true, PullReporter::default()).await
     }
 
     async fn create_on(
         backend: Arc<dyn Backend>,
         config: SandboxConfig,
         detached: bool,
+        reporter: PullReporter,
     ) -> MicrosandboxResult<Self> {
         check::check(&config)?;
         supported(&config)?;
         let sandboxes = backend.sandboxes();
+        if !config.replace_existing && matches!(config.image, RootfsSource::Oci { .. }) {
+            absent(sandboxes, &config.name).await?;
+        }
+        // A sandbox that is replaced stays until there is something to replace it with.
+        let Prepared { config, held } = sandboxes.prepare(config, reporter).await?;
+        check::check(&config)?;
+        let launched = Self::launch(sandboxes, config, detached).await?;
+        drop(held);
+        Ok(Self::new(backend, launched))
+    }
+
+    async fn launch(
+        sandboxes: &dyn SandboxBackend,
+        config: SandboxConfig,
+        detached: bool,
+    ) -> MicrosandboxResult<Launched> {
         if !config.replace_existing {
-            let launched = sandboxes.create(config, detached).await?;
-            return Ok(Self::new(backend, launched));
+            return sandboxes.create(config, detached).await;
         }
         let mut tries = 0;
         loop {
             clear(sandboxes, &config.name, config.replace_with_timeout).await?;
             match sandboxes.create(config.clone(), detached).await {
-                Ok(launched) => return Ok(Self::new(backend, launched)),
                 // Another program was quicker; its sandbox too is to be replaced.
                 Err(MicrosandboxError::SandboxAlreadyExists(_)) if tries < REPLACE_TRIES => {
                     tries += 1;
                 }
-                Err(error) => return Err(error),
+                launched => return launched,
             }
         }
     }
@@ -202,6 +222,15 @@ impl Sandbox {
     pub async fn remove(name: &str) -> MicrosandboxResult<()> {
         validate_sandbox_name(name)?;
         default_backend().sandboxes().remove(name).await
+    }
+}
+
+/// Refuses a name that is taken, before anything is pulled for it. Its creation looks again.
+async fn absent(sandboxes: &dyn SandboxBackend, name: &str) -> MicrosandboxResult<()> {
+    match sandboxes.get(name).await {
+        Ok(_) => Err(MicrosandboxError::SandboxAlreadyExists(name.to_owned())),
+        Err(MicrosandboxError::SandboxNotFound(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -81,6 +81,40 @@ fn end(reason: EndReason) -> EndRecord {
 }
 
 #[test]
+fn what_a_creation_fills_is_there_with_the_sandbox_or_nothing_is() {
+    let home = Home::new();
+    let owned = home.own("web");
+    let failing = |dir: &Path| {
+        fs::write(dir.join("upper.ext4"), "half").unwrap();
+        Err(LaunchError::Config("no".to_owned()))
+    };
+    let config = config("web", false);
+    let failed = owned.create_with(&config, &run(1), failing);
+    assert_eq!(failed, Err(LaunchError::Config("no".to_owned())));
+    assert_eq!(home.status("web"), None);
+    assert_eq!(
+        fs::read_dir(home.path().join("sandboxes")).unwrap().count(),
+        0
+    );
+
+    let filling = |dir: &Path| {
+        // Nobody takes it for a sandbox yet.
+        assert!(!home.sandbox("web").exists().unwrap());
+        fs::write(dir.join("upper.ext4"), "whole").unwrap();
+        Ok(())
+    };
+    owned.create_with(&config, &run(2), filling).unwrap();
+    let upper = home.sandbox("web").path().join("upper.ext4");
+    assert_eq!(fs::read(&upper).unwrap(), b"whole");
+    owned.remove_record().unwrap();
+    assert!(!upper.exists());
+    assert_eq!(
+        fs::read_dir(home.path().join("sandboxes")).unwrap().count(),
+        0
+    );
+}
+
+#[test]
 fn a_life_in_order_is_told_step_by_step() {
     let home = Home::new();
     assert_eq!(home.status("web"), None);

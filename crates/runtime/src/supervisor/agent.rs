@@ -4,7 +4,9 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use msb_protocol::{BootStage as AgentStage, Features, GuestMessage, HostMessage, Setting};
+use msb_protocol::{
+    BootRequest, BootStage as AgentStage, Features, GuestMessage, HostMessage, Root, Setting,
+};
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_runtime::chain::chain;
 use msb_runtime::conversation::{Conversation, ConversationError};
@@ -42,12 +44,13 @@ async fn converse(
     stream.set_nonblocking(true)?;
     let mut conversation = Conversation::accept(UnixStream::from_std(stream)?, deadline).await?;
     let features = conversation.session.features;
-    if messages.len() > 1 && !features.has(Features::SETTINGS) {
+    if let Some(lacks) = lacks(features, &messages) {
         let error = BootError::new(
             BootStage::Agent,
             BootErrorKind::Protocol,
-            "the guest's agent knows nothing of mounts, scripts, profiles or inits; use a guest \
-             initramfs of this release",
+            format!(
+                "the guest's agent knows nothing of {lacks}; use a guest initramfs of this release"
+            ),
         );
         let _ = events.send(Event::AgentFailed(error)).await;
         return Ok(());
@@ -87,6 +90,48 @@ async fn converse(
     }
 }
 
+/// What the messages ask for and a guest with these features cannot do.
+fn lacks(features: Features, messages: &[HostMessage]) -> Option<&'static str> {
+    messages.iter().find_map(|message| match message {
+        HostMessage::Setting(_) if !features.has(Features::SETTINGS) => {
+            Some("mounts, scripts, profiles or inits")
+        }
+        HostMessage::Boot(BootRequest {
+            root: Root::Overlay { .. },
+            ..
+        }) if !features.has(Features::OVERLAY) => Some("a root of two disks"),
+        _ => None,
+    })
+}
+
 fn failure(error: &ConversationError) -> BootError {
     BootError::new(BootStage::Agent, BootErrorKind::Protocol, chain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_agent_is_not_asked_for_what_it_does_not_know() {
+        let boot = |root| {
+            HostMessage::Boot(BootRequest {
+                root,
+                hostname: None,
+                env: Vec::new(),
+            })
+        };
+        let overlay = Root::Overlay {
+            lower: "root".into(),
+            fstype: None,
+            upper: "upper".into(),
+        };
+        let messages = [HostMessage::Setting(Setting::Restricted), boot(overlay)];
+        assert_eq!(lacks(Features::SUPPORTED, &messages), None);
+        let older = lacks(Features::SETTINGS, &messages);
+        assert_eq!(older, Some("a root of two disks"));
+        let oldest = lacks(Features(0), &messages).unwrap();
+        assert!(oldest.starts_with("mounts"));
+        assert_eq!(lacks(Features(0), &[boot(Root::Initramfs)]), None);
+    }
 }

@@ -6,17 +6,23 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_runtime::chain::chain;
 use msb_runtime::control::Launch;
 use msb_runtime::rundir::{LockedRunDir, RunDirError};
-use msb_types::{DiskImageFormat, RootfsSource, SandboxConfig};
-use msb_vmapi::{ConsoleTarget, DiskConfig, ErrorKind, MemorySize, Source, VmConfig, VsockConfig};
+use msb_types::SandboxConfig;
+use msb_vmapi::{
+    ConsoleTarget, DiskConfig, DiskContent, DiskExtent, ErrorKind, MemorySize, Source, VmConfig,
+    VsockConfig,
+};
+use rustix::fs::OFlags;
 use tokio::net::unix::pipe;
 
 use super::host_error;
+use super::root::{Content, Disk};
 
 /// A machine description and what it refers to.
 #[derive(Debug)]
@@ -28,16 +34,17 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Opens everything that is named and describes the machine.
+    /// Opens everything else that is named and describes the machine.
     pub(crate) fn open(
         launch: &Launch,
         sandbox: &SandboxConfig,
         dir: &LockedRunDir,
+        disks: Vec<Disk>,
     ) -> Result<Self, BootError> {
         let mut descriptors = Vec::new();
         let mut add = |descriptor: OwnedFd| {
             descriptors.push(descriptor);
-            // Bounded by the few descriptors below.
+            // Bounded by the descriptors of the disks and the few below.
             Source::Fd {
                 fd: u32::try_from(descriptors.len() - 1).unwrap_or(u32::MAX),
             }
@@ -49,24 +56,24 @@ impl Machine {
         config.initrd = Some(add(initramfs.into()));
         config.cpus = u32::from(sandbox.resources.cpus);
         config.memory = MemorySize::from_mib(sandbox.resources.memory_mib);
-        if let RootfsSource::DiskImage {
-            path,
-            format: DiskImageFormat::Raw,
-            ..
-        } = &sandbox.image
-        {
-            let disk = open(path, true, ErrorKind::Disk, "disk image")?;
+        for disk in disks {
+            let (content, read_only) = match disk.content {
+                Content::Own(file) => (DiskContent::Whole(add(file.into())), false),
+                Content::Shared(file) => (DiskContent::Whole(add(file.into())), true),
+                Content::Parts(parts) => {
+                    let extents = parts.into_iter().map(|part| DiskExtent {
+                        path: add(part.file.into()),
+                        offset: 0,
+                        length: part.len,
+                    });
+                    (DiskContent::Extents(extents.collect()), true)
+                }
+            };
             config.disk.push(DiskConfig {
-                path: add(disk.into()),
-                read_only: false,
-                id: Some("root".to_owned()),
+                content,
+                read_only,
+                id: Some(disk.id.to_owned()),
             });
-        } else {
-            return Err(BootError::new(
-                BootStage::Supervisor,
-                BootErrorKind::Vmm(ErrorKind::InvalidConfig),
-                "only raw disk images can be booted; convert the image, or name one",
-            ));
         }
 
         let socket = dir.dir().vsock_socket();
@@ -103,10 +110,18 @@ pub(crate) fn rundir_error(error: &RunDirError) -> BootError {
     BootError::new(BootStage::Supervisor, kind, chain(error))
 }
 
-fn open(path: &Path, write: bool, kind: ErrorKind, what: &str) -> Result<File, BootError> {
+/// Opens a file of the host. Nothing is waited for, as a pipe without a writer would have it.
+pub(super) fn open(
+    path: &Path,
+    write: bool,
+    kind: ErrorKind,
+    what: &str,
+) -> Result<File, BootError> {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
     OpenOptions::new()
         .read(true)
         .write(write)
+        .custom_flags(flags)
         .open(path)
         .map_err(|error| {
             let advice = match error.kind() {

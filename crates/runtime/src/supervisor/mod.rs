@@ -13,12 +13,14 @@ mod launch;
 mod logger;
 mod monitor;
 mod recorder;
+mod root;
 mod run;
 mod sampler;
 mod settings;
 mod ticker;
 mod vmm;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -58,6 +60,8 @@ pub(crate) async fn run(stream: UnixStream) -> anyhow::Result<ExitCode> {
     };
     match Run::start(launch, begun).await {
         Ok(run) => {
+            // If the creator is gone, the run finds that out.
+            let _ = writer.send(&Notice::Prepared).await;
             run.until_ended(reader, writer).await;
             Ok(ExitCode::SUCCESS)
         }
@@ -134,10 +138,16 @@ fn begin(launch: &Launch) -> Result<Begun, LaunchError> {
         Ok(registry) => {
             let owned = registry.own(lock, name.to_owned());
             let (config, new) = match &launch.what {
-                LaunchKind::Create(config) => (
-                    owned.create(config, &run).map(|()| (**config).clone()),
-                    true,
-                ),
+                LaunchKind::Create(config) => {
+                    // Its image may not go before the sandbox exists, which names it.
+                    let mut held = None;
+                    let created = owned.create_with(config, &run, |dir: &Path| {
+                        held = root::prepare(launch, config, dir)?;
+                        Ok(())
+                    });
+                    drop(held);
+                    (created.map(|()| (**config).clone()), true)
+                }
                 LaunchKind::Start(_) => (owned.start(&run), false),
             };
             match config {

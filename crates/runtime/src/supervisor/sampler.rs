@@ -14,6 +14,8 @@ use msb_runtime::metrics::{MetricsPage, Sample};
 use msb_vmapi::Counters;
 use tokio::time::Instant;
 
+use super::root::Written;
+
 /// A guest that uses more of one CPU than this is at work; less is its kernel's own ticking.
 const BUSY_PERCENT: f64 = 5.0;
 
@@ -29,6 +31,8 @@ pub(crate) struct Sampler {
     counters: Counters,
     guest: Option<GuestSample>,
     memory_limit: u64,
+    /// The disk that the guest writes to.
+    written: Option<Written>,
     /// Commands that run in the guest, as its agent says; `None` when it says no more.
     sessions: Option<usize>,
     /// When something last went on.
@@ -45,7 +49,12 @@ struct Tick {
 
 impl Sampler {
     /// Samples of the VMM process `vmm`, published on `page` if there is one.
-    pub(crate) fn new(page: Option<MetricsPage>, vmm: Option<u32>, memory_limit: u64) -> Self {
+    pub(crate) fn new(
+        page: Option<MetricsPage>,
+        vmm: Option<u32>,
+        memory_limit: u64,
+        written: Option<Written>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             page,
@@ -56,6 +65,7 @@ impl Sampler {
             counters: Counters::default(),
             guest: None,
             memory_limit,
+            written,
             sessions: Some(0),
             active: now,
             looked: None,
@@ -153,6 +163,7 @@ impl Sampler {
                 .map(each)
                 .fold(0, u64::saturating_add)
         };
+        sample.upper_host_allocated_bytes = self.written.as_ref().and_then(Written::allocated);
         sample.disk_read_bytes = sum(|disk| disk.read_bytes);
         sample.disk_write_bytes = sum(|disk| disk.write_bytes);
         sample.uptime = self.started.elapsed();
@@ -205,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_tick_without_work_asks_for_nothing() {
-        let mut sampler = Sampler::new(None, None, 1 << 20);
+        let mut sampler = Sampler::new(None, None, 1 << 20, None);
         assert!(sampler.tick(), "the first is always of interest");
         assert!(!sampler.tick());
     }

@@ -10,16 +10,13 @@ use msb_protocol::{
 };
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_types::{
-    EnvVar, HandoffInit, MAX_SCRIPTS, MountSource, RootfsSource, SandboxConfig, SecurityProfile,
-    VolumeMount, derived_hostname, validate_script,
+    EnvVar, HandoffInit, MAX_SCRIPTS, MountSource, SandboxConfig, SecurityProfile, VolumeMount,
+    derived_hostname, validate_script,
 };
 use msb_vmapi::ErrorKind;
 
-/// The name of the root disk in the guest.
-const ROOT_DEVICE: &str = "/dev/vda";
-
 /// What the guest's agent is told before its machine is anything: the settings, and then to boot.
-pub(crate) fn messages(config: &SandboxConfig) -> Result<Vec<HostMessage>, BootError> {
+pub(crate) fn messages(config: &SandboxConfig, root: Root) -> Result<Vec<HostMessage>, BootError> {
     let mut messages = Vec::new();
     if config.security_profile == SecurityProfile::Restricted {
         messages.push(Setting::Restricted);
@@ -45,7 +42,7 @@ pub(crate) fn messages(config: &SandboxConfig) -> Result<Vec<HostMessage>, BootE
     }
     let settings = messages.into_iter().map(HostMessage::Setting);
     let messages: Vec<_> = settings
-        .chain([HostMessage::Boot(boot_request(config))])
+        .chain([HostMessage::Boot(boot_request(config, root))])
         .collect();
     messages.iter().try_for_each(fits)?;
     Ok(messages)
@@ -103,18 +100,10 @@ fn program(init: &HandoffInit) -> Result<InitProgram, BootError> {
     })
 }
 
-/// How the root is mounted, and what every guest is given.
-fn boot_request(config: &SandboxConfig) -> BootRequest {
-    let fstype = match &config.image {
-        RootfsSource::DiskImage { fstype, .. } => fstype.clone(),
-        _ => None,
-    };
+/// What becomes the root, and what every guest is given.
+fn boot_request(config: &SandboxConfig, root: Root) -> BootRequest {
     BootRequest {
-        root: Root::Disk {
-            device: ROOT_DEVICE.to_owned(),
-            fstype,
-            read_only: false,
-        },
+        root,
         hostname: Some(
             config
                 .runtime
@@ -153,7 +142,7 @@ mod tests {
     }
 
     fn settings(config: &SandboxConfig) -> Vec<Setting> {
-        let mut messages = messages(config).unwrap();
+        let mut messages = messages(config, Root::Initramfs).unwrap();
         assert!(matches!(messages.pop(), Some(HostMessage::Boot(_))));
         let settings = messages.into_iter().map(|message| match message {
             HostMessage::Setting(setting) => setting,
@@ -230,7 +219,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_an_error() {
-        let refusal = |config: &SandboxConfig| messages(config).unwrap_err().message;
+        let refusal =
+            |config: &SandboxConfig| messages(config, Root::Initramfs).unwrap_err().message;
         let mut bound = config();
         bound.mounts.push(VolumeMount {
             guest: "/data".into(),

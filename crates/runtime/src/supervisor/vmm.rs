@@ -198,10 +198,47 @@ async fn wait(mut child: Child, killed: oneshot::Receiver<()>, events: Events) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use msb_vmapi::{Event as VmmEvent, Outcome};
     use tokio::sync::mpsc;
 
     use super::*;
+
+    /// An image's layers are a file each, and all of them go with one request.
+    #[tokio::test]
+    async fn as_many_files_as_an_image_may_have_go_at_once() {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        rustix::io::ioctl_fionbio(&ours, true).unwrap();
+        let ours = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours)).unwrap();
+        let socket = VmmSocket(ours);
+        let files = vec![theirs.as_fd(); MAX_DESCRIPTORS];
+        socket.send(b"{}", &files).await.unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let mut bytes = [0; 8];
+        let mut pieces = [IoSliceMut::new(&mut bytes)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        recvmsg(&theirs, &mut pieces, &mut ancillary, flags).unwrap();
+        let came: usize = ancillary
+            .drain()
+            .map(|message| match message {
+                RecvAncillaryMessage::ScmRights(files) => files.count(),
+                _ => 0,
+            })
+            .sum();
+        assert_eq!(came, MAX_DESCRIPTORS);
+        // Two hundred layers, what an image and its patches have besides, and what every machine needs.
+        const { assert!(MAX_DESCRIPTORS >= msb_image::limits::MAX_LAYERS + 8) };
+        let more = vec![theirs.as_fd(); MAX_DESCRIPTORS + 1];
+        assert!(socket.send(b"{}", &more).await.is_err());
+    }
 
     /// A VMM may end while a request is on its way: what it said before is heard all the same.
     #[tokio::test]

@@ -14,6 +14,8 @@ pub const RNG: u32 = device(1);
 pub const CONSOLE: u32 = device(0);
 pub const VSOCK: u32 = device(2);
 pub const DISK: u32 = device(3);
+/// A second disk, which is only read.
+pub const PARTS: u32 = device(4);
 
 const QUEUES: u32 = 0x40_0000;
 const AVAILABLE: u32 = 0x1000;
@@ -198,6 +200,15 @@ pub fn use_devices(program: &mut Program) {
         program.store_all(data, &[8, 0, 8, flags]);
         disk_request(program, &mut disk, kind, 0, (data, 16, false));
     }
+}
+
+/// Reads the first three sectors of the second disk, and writes them to sectors 4 to 6 of the first.
+pub fn copy_parts(program: &mut Program) {
+    let mut parts = program.start(PARTS, 0, 1).remove(0);
+    let data = parts.data(0x400);
+    disk_request(program, &mut parts, 0, 0, (data, 3 * 512, true));
+    let mut disk = program.start(DISK, DISK_FEATURES, 1).remove(0);
+    disk_request(program, &mut disk, 1, 4, (data, 3 * 512, false));
 }
 
 /// Connects to the host at this port, sends four bytes, waits for `word`, and ends it in both directions.

@@ -1,7 +1,8 @@
 //! Where the bytes of a disk are.
 //!
 //! A disk is a list of extents laid end to end, each a stretch of a file. A writable disk is one
-//! extent that is all of its file; a read-only one may be put together from several files.
+//! extent that is all of its file; a read-only one may be put together from several files. Where each
+//! extent ends on the disk is kept beside it, so that a byte is found by halving the list.
 
 use std::fs::File;
 use std::io;
@@ -32,7 +33,10 @@ pub struct Extent {
 /// All bytes of a disk.
 #[derive(Debug)]
 pub struct Backing {
+    /// None of them empty.
     extents: Vec<Extent>,
+    /// Where the extent of the same index ends on the disk; ascending.
+    ends: Vec<u64>,
     len: u64,
     /// Space can be given back by punching holes.
     punch: bool,
@@ -56,6 +60,9 @@ pub enum BlockError {
         /// Size of the file.
         bytes: u64,
     },
+    /// More bytes than a file could have.
+    #[error("the disk is larger than 8 EiB: leave out some of its parts")]
+    TooLarge,
     /// The serial does not fit in the field that carries it.
     #[error("the disk id is {bytes} bytes long: use at most 20")]
     Id {
@@ -67,19 +74,24 @@ pub enum BlockError {
     Io(#[from] io::Error),
 }
 
+/// The bytes of a regular file or block device.
+pub fn size(file: &File) -> Result<u64, BlockError> {
+    let metadata = file.metadata()?;
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        Ok(metadata.len())
+    } else if kind.is_block_device() {
+        Ok(rustix::fs::seek(file, SeekFrom::End(0)).map_err(io::Error::from)?)
+    } else {
+        Err(BlockError::NotADisk)
+    }
+}
+
 impl Backing {
     /// A disk that is all of one file or block device.
     pub fn whole(file: File) -> Result<Self, BlockError> {
-        let metadata = file.metadata()?;
-        let kind = metadata.file_type();
-        let len = if kind.is_file() {
-            metadata.len()
-        } else if kind.is_block_device() {
-            rustix::fs::seek(&file, SeekFrom::End(0)).map_err(io::Error::from)?
-        } else {
-            return Err(BlockError::NotADisk);
-        };
-        let punch = kind.is_file();
+        let len = size(&file)?;
+        let punch = file.metadata()?.is_file();
         let extent = Extent {
             file: Arc::new(file),
             offset: 0,
@@ -90,13 +102,19 @@ impl Backing {
         Ok(backing)
     }
 
-    /// A disk put together from stretches of files.
-    pub fn extents(extents: Vec<Extent>) -> Result<Self, BlockError> {
-        let len = extents
-            .iter()
-            .try_fold(0u64, |sum, extent| sum.checked_add(extent.len))
-            .filter(|len| i64::try_from(*len).is_ok())
-            .ok_or(BlockError::NotADisk)?;
+    /// A disk put together from stretches of files. That they lie within their files is the caller's to
+    /// see to: what a file does not have is an I/O error to the guest.
+    pub fn extents(mut extents: Vec<Extent>) -> Result<Self, BlockError> {
+        extents.retain(|extent| extent.len > 0);
+        let mut ends = Vec::with_capacity(extents.len());
+        let mut len = 0u64;
+        for extent in &extents {
+            len = len
+                .checked_add(extent.len)
+                .filter(|len| i64::try_from(*len).is_ok())
+                .ok_or(BlockError::TooLarge)?;
+            ends.push(len);
+        }
         if len == 0 {
             return Err(BlockError::Empty);
         }
@@ -105,6 +123,7 @@ impl Backing {
         }
         Ok(Self {
             extents,
+            ends,
             len,
             punch: false,
         })
@@ -113,6 +132,11 @@ impl Backing {
     /// Capacity in sectors.
     pub fn sectors(&self) -> u64 {
         self.len / SECTOR
+    }
+
+    /// Files that it is in, at most: one that has several stretches of it counts for each.
+    pub(super) fn files(&self) -> u64 {
+        self.extents.len() as u64
     }
 
     /// Whether ranges can be discarded.
@@ -174,14 +198,11 @@ impl Backing {
 
     /// The extent that holds byte `offset`, where in its file, and how much of it is left there.
     fn locate(&self, offset: u64) -> Option<(&Extent, u64, u64)> {
-        let mut skip = offset;
-        for extent in &self.extents {
-            if skip < extent.len {
-                return Some((extent, extent.offset.checked_add(skip)?, extent.len - skip));
-            }
-            skip -= extent.len;
-        }
-        None
+        let index = self.ends.partition_point(|end| *end <= offset);
+        let (extent, end) = (self.extents.get(index)?, *self.ends.get(index)?);
+        let left = end - offset;
+        let into = extent.len.checked_sub(left)?;
+        Some((extent, extent.offset.checked_add(into)?, left))
     }
 
     fn each_piece(

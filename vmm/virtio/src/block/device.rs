@@ -40,6 +40,12 @@ pub struct BlockOptions {
     pub id: String,
 }
 
+/// Who is told what goes wrong with the host's side of a disk.
+pub trait HostErrors: Send + std::fmt::Debug {
+    /// A request failed for this reason. Each reason is told once.
+    fn heard(&mut self, error: &io::Error);
+}
+
 /// A disk.
 #[derive(Debug)]
 pub struct Block {
@@ -52,6 +58,9 @@ pub struct Block {
     counters: Arc<BlockCounters>,
     /// Requests that the host failed, since the device was made.
     host_errors: u64,
+    /// The error numbers that were told of; 0 for a file that was cut short.
+    told: Vec<i32>,
+    listener: Option<Box<dyn HostErrors>>,
 }
 
 impl Block {
@@ -98,6 +107,8 @@ impl Block {
             live: None,
             counters: Arc::default(),
             host_errors: 0,
+            told: Vec::new(),
+            listener: None,
         })
     }
 
@@ -113,6 +124,16 @@ impl Block {
         } else {
             self.disk.sectors.saturating_mul(SECTOR)
         }
+    }
+
+    /// Files that the disk is in, at most: a file that has several stretches of it counts for each.
+    pub fn files(&self) -> u64 {
+        self.backing.files()
+    }
+
+    /// Has somebody told of what the host cannot serve.
+    pub fn tell_host_errors(&mut self, listener: Box<dyn HostErrors>) {
+        self.listener = Some(listener);
     }
 
     /// Requests that the host's file failed to serve, since the device was made.
@@ -173,6 +194,8 @@ impl Block {
                 })?;
                 done.and_then(|()| self.settle(durable)).map(|()| 0)
             }
+            // Nothing was written to it, and it may be hundreds of files.
+            Request::Flush if self.disk.read_only => Ok(0),
             Request::Flush => self.backing.sync().map(|()| 0),
             Request::GetId => {
                 chain.write_at(mem, 0, &self.id)?;
@@ -244,9 +267,15 @@ impl Block {
     }
 
     fn failed(&mut self, error: &io::Error) -> Status {
-        // A failing disk fails many requests: say it once, count the rest.
-        if self.host_errors == 0 {
+        // A failing disk fails many requests: say each reason once, count the rest. There are no more
+        // reasons than the host has error numbers.
+        let reason = error.raw_os_error().unwrap_or(0);
+        if !self.told.contains(&reason) {
+            self.told.push(reason);
             tracing::warn!(%error, "the host cannot serve a disk request");
+            if let Some(listener) = &mut self.listener {
+                listener.heard(error);
+            }
         }
         self.host_errors += 1;
         Status::IoError

@@ -19,6 +19,6 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use backing::{Backing, BlockError, Extent};
+pub use backing::{Backing, BlockError, Extent, size};
 pub use counters::BlockCounters;
-pub use device::{Block, BlockOptions};
+pub use device::{Block, BlockOptions, HostErrors};

@@ -25,6 +25,10 @@ use crate::error::{MicrosandboxError, MicrosandboxResult};
 /// How long a supervisor may take beyond the boot's own deadline to say how it went.
 const SUPERVISOR_GRACE: Duration = Duration::from_secs(30);
 
+/// How long a supervisor may take to make and check what a machine needs: an image of many gigabytes may have
+/// to be read, and directories of the host copied into it.
+const PREPARING: Duration = Duration::from_secs(60 * 60);
+
 /// How a run ended: by the supervisor's word, or without one.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
@@ -74,7 +78,11 @@ impl Link {
         let pid = child.id();
         // One that is gone already is noticed by its silence.
         let _ = writer.send(&Request::Launch(Box::new(launch))).await;
-        let failure = match tokio::time::timeout(patience, reader.next()).await {
+        let mut heard = tokio::time::timeout(PREPARING, reader.next()).await;
+        if let Ok(Ok(Some(Notice::Prepared))) = heard {
+            heard = tokio::time::timeout(patience, reader.next()).await;
+        }
+        let failure = match heard {
             Ok(Ok(Some(Notice::Running(timings)))) => {
                 return Ok(Self::new(
                     reader,

@@ -3,14 +3,19 @@
 //! All state is in the home: the catalog, the sandboxes' directories, and the run directories of
 //! those that run. Any number of programs share one home, each through its own backend.
 
+mod builder;
 mod control;
+mod images;
 mod link;
 mod sandboxes;
+pub(crate) mod snapshots;
 mod wait;
 
+pub use builder::LocalBackendBuilder;
+use builder::Registries;
 pub(crate) use link::{End, Link};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use msb_runtime::registry::{Registry, RegistryError};
@@ -19,6 +24,7 @@ use msb_runtime::sandbox_dir::SandboxDir;
 use tokio::sync::OnceCell;
 
 use super::{Backend, BackendKind, SandboxBackend};
+use crate::blocking::elsewhere;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::home;
 
@@ -32,6 +38,7 @@ pub struct LocalBackend {
 struct Shared {
     /// `None`: where the environment says, once it is needed.
     asked: Option<PathBuf>,
+    registries: Registries,
     home: OnceLock<PathBuf>,
     registry: OnceCell<Registry>,
 }
@@ -39,7 +46,7 @@ struct Shared {
 impl LocalBackend {
     /// The home that the environment names, looked at when it is first needed.
     pub fn lazy() -> Self {
-        Self::at(None)
+        Self::builder().lazy()
     }
 
     /// The home that the environment names, opened now.
@@ -49,13 +56,14 @@ impl LocalBackend {
 
     /// Describes another.
     pub fn builder() -> LocalBackendBuilder {
-        LocalBackendBuilder { home: None }
+        LocalBackendBuilder::default()
     }
 
-    fn at(asked: Option<PathBuf>) -> Self {
+    fn new_lazy(asked: Option<PathBuf>, registries: Registries) -> Self {
         Self {
             shared: Arc::new(Shared {
                 asked,
+                registries,
                 home: OnceLock::new(),
                 registry: OnceCell::new(),
             }),
@@ -128,46 +136,10 @@ impl Backend for LocalBackend {
     }
 }
 
-/// Describes a [`LocalBackend`].
-#[derive(Clone, Debug)]
-pub struct LocalBackendBuilder {
-    home: Option<PathBuf>,
-}
-
-impl LocalBackendBuilder {
-    /// The home directory, instead of the one that the environment names.
-    #[must_use]
-    pub fn home(mut self, home: impl AsRef<Path>) -> Self {
-        self.home = Some(home.as_ref().to_path_buf());
-        self
-    }
-
-    /// Opens it.
-    ///
-    /// # Errors
-    ///
-    /// When the home cannot be made, read or written, or its catalog is damaged or of a newer
-    /// release.
-    pub async fn build(self) -> MicrosandboxResult<LocalBackend> {
-        let backend = self.lazy();
-        backend.registry().await?;
-        Ok(backend)
-    }
-
-    /// Leaves the opening to the first call that needs it.
-    pub fn lazy(self) -> LocalBackend {
-        LocalBackend::at(self.home)
-    }
-}
-
 /// Runs what may block, elsewhere.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
 ) -> MicrosandboxResult<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done.map_err(|error| MicrosandboxError::Database(error.into())),
-        Err(_) => Err(MicrosandboxError::Runtime(
-            "the program's event loop is shutting down".to_owned(),
-        )),
-    }
+    let done = elsewhere(work).await?;
+    done.map_err(|error| MicrosandboxError::Database(error.into()))
 }

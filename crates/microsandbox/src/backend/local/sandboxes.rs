@@ -1,37 +1,45 @@
 //! What this machine does for its sandboxes.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use msb_runtime::boot::BootErrorKind;
 use msb_runtime::clock::monotonic_ns;
 use msb_runtime::control::{Launch, LaunchKind, Refusal, Request};
 use msb_runtime::conversation::{Conversation, ConversationError};
 use msb_runtime::end::EndReason;
 use msb_runtime::metrics::MetricsReader;
 use msb_runtime::registry::{self, RemoveError};
+use msb_runtime::snapshots::Snapshots;
 use msb_runtime::{logs, rundir, sandbox_dir};
 use msb_store::{LabelFilter, SandboxRecord};
-use msb_types::{LogLevel, SandboxStatus};
+use msb_types::{LogLevel, RootfsSource, SandboxStatus};
 
 use super::LocalBackend;
 use super::control::{self, Answer};
 use super::link::{Link, settle};
 use crate::backend::info::RunEnd;
 use crate::backend::{
-    Launched, SandboxBackend, SandboxHandleLocalState, SandboxInfo, SandboxRequest,
+    Launched, Prepared, SandboxBackend, SandboxHandleLocalState, SandboxInfo, SandboxRequest,
 };
+use crate::blocking::elsewhere;
 use crate::error::{Component, MicrosandboxError, MicrosandboxResult};
 use crate::home;
 use crate::logs::{LogOptions, LogSnapshot, LogStream, LogStreamOptions};
 use crate::sandbox::{
-    SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics, SandboxStopResult, supported,
+    PullReporter, SandboxConfig, SandboxFilter, SandboxLocalState, SandboxMetrics,
+    SandboxStopResult, supported,
 };
 
 /// How long a sandbox may take to come up. Generous: a host without hardware
 /// virtualization of its own, nested in another, is an order of magnitude slower.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How often a start waits for somebody who has the sandbox and does not run it.
+const START_TRIES: u32 = 8;
 
 /// How often a removal waits for somebody who lets go of the sandbox.
 const REMOVE_TRIES: u32 = 8;
@@ -53,6 +61,8 @@ impl LocalBackend {
         let runtime = home::find(Component::Runtime, &home)?;
         let log = config.runtime.log_level;
         let launch = Launch {
+            upper_template: template(&what, &home)?,
+            snapshot_upper: config.snapshot_upper_source.clone(),
             what,
             home: home.clone(),
             detached,
@@ -69,11 +79,13 @@ impl LocalBackend {
         let _ = tokio::task::spawn_blocking(move || {
             rundir::sweep(&swept);
             sandbox_dir::sweep(&swept);
+            Snapshots::of(&swept).sweep();
         })
         .await;
         settle(&dir).await;
 
-        let link = Link::launch(&runtime, launch, dir, log.map(LogLevel::as_str)).await?;
+        let link = Link::launch(&runtime, launch, dir, log.map(LogLevel::as_str)).await;
+        let link = link.map_err(|error| about_image(error, &config))?;
         self.launched(config, link)
     }
 
@@ -103,6 +115,14 @@ impl LocalBackend {
 }
 
 impl SandboxBackend for LocalBackend {
+    fn prepare(
+        &self,
+        config: SandboxConfig,
+        reporter: PullReporter,
+    ) -> BoxFuture<'_, MicrosandboxResult<Prepared>> {
+        self.prepared(config, reporter).boxed()
+    }
+
     fn create(
         &self,
         config: SandboxConfig,
@@ -129,8 +149,19 @@ impl SandboxBackend for LocalBackend {
                     return Err(MicrosandboxError::SandboxStillRunning(name.to_owned()));
                 }
             }
-            self.launch(LaunchKind::Start(name.to_owned()), config, detached)
-                .await
+            let mut tries = 0;
+            loop {
+                let what = LaunchKind::Start(name.to_owned());
+                match self.launch(what, config.clone(), detached).await {
+                    // Nobody runs it: a snapshot is taken of it, or its last run lets go, in a while.
+                    Err(MicrosandboxError::SandboxStillRunning(_))
+                        if tries < START_TRIES && !self.get(name).await?.status.is_active() =>
+                    {
+                        tries += 1;
+                    }
+                    launched => return launched,
+                }
+            }
         }
         .boxed()
     }
@@ -284,12 +315,7 @@ impl SandboxBackend for LocalBackend {
             self.get(name).await?;
             let dir = self.sandbox_dir(name)?.logs();
             let read = move || logs::read_logs_snapshot(&dir, &options);
-            match tokio::task::spawn_blocking(read).await {
-                Ok(snapshot) => Ok(snapshot?),
-                Err(_) => Err(MicrosandboxError::Runtime(
-                    "the program's event loop is shutting down".to_owned(),
-                )),
-            }
+            Ok(elsewhere(read).await??)
         }
         .boxed()
     }
@@ -342,6 +368,38 @@ impl SandboxBackend for LocalBackend {
     }
 }
 
+/// What stopped a boot because of the sandbox's image, in the type that there is for it.
+fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> MicrosandboxError {
+    match error {
+        MicrosandboxError::BootStart { err, name } => match (err.kind, &config.image) {
+            (BootErrorKind::ImageMissing, RootfsSource::Oci { reference, .. }) => {
+                match config.snapshot_upper_source {
+                    Some(_) => MicrosandboxError::SnapshotImageMissing(reference.clone()),
+                    None => MicrosandboxError::ImageNotFound(reference.clone()),
+                }
+            }
+            (BootErrorKind::Patch, _) => MicrosandboxError::PatchFailed(err.message),
+            _ => MicrosandboxError::BootStart { err, name },
+        },
+        other => other,
+    }
+}
+
+/// The template of the writable layer, if one is to be made. Whether a disk image needs one shows when it is
+/// looked at.
+fn template(what: &LaunchKind, home: &Path) -> MicrosandboxResult<Option<PathBuf>> {
+    let found = home::find(Component::UpperTemplate, home);
+    match what {
+        LaunchKind::Create(config)
+            if matches!(config.image, RootfsSource::Oci { .. })
+                && config.snapshot_upper_source.is_none() =>
+        {
+            found.map(Some)
+        }
+        _ => Ok(found.ok()),
+    }
+}
+
 /// The configuration that a record holds.
 fn parse(json: &str) -> MicrosandboxResult<SandboxConfig> {
     Ok(serde_json::from_str(json)?)
@@ -384,5 +442,39 @@ fn info(record: SandboxRecord) -> SandboxInfo {
         created_at: Some(record.created_at),
         updated_at: Some(record.updated_at),
         end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use msb_runtime::boot::{BootError, BootStage};
+
+    use super::*;
+
+    #[test]
+    fn what_an_image_stops_has_a_type_of_its_own() {
+        let config = SandboxConfig {
+            image: RootfsSource::Oci {
+                reference: "app:1".to_owned(),
+                upper_size_mib: None,
+            },
+            ..SandboxConfig::default()
+        };
+        let about = |kind, config: &SandboxConfig| {
+            let err = BootError::new(BootStage::Supervisor, kind, "why");
+            let name = "web".to_owned();
+            about_image(MicrosandboxError::BootStart { name, err }, config)
+        };
+        let missing = about(BootErrorKind::ImageMissing, &config);
+        assert!(matches!(missing, MicrosandboxError::ImageNotFound(name) if name == "app:1"));
+        let patch = about(BootErrorKind::Patch, &config);
+        assert!(matches!(patch, MicrosandboxError::PatchFailed(why) if why == "why"));
+        let other = about(BootErrorKind::Image, &config);
+        assert!(matches!(other, MicrosandboxError::BootStart { .. }));
+        let gone = about_image(
+            MicrosandboxError::SandboxNotFound("web".to_owned()),
+            &config,
+        );
+        assert!(matches!(gone, MicrosandboxError::SandboxNotFound(_)));
     }
 }

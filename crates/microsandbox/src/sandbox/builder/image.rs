@@ -8,7 +8,11 @@ use super::SandboxBuilder;
 use crate::sandbox::{ImageBuilder, IntoImage, RegistryConfigBuilder};
 
 impl SandboxBuilder {
-    /// What its root file system is: a path to a raw disk image.
+    /// What its root file system is: a reference to a container image, `python:3.12`, or a path to a raw disk
+    /// image, which begins with `/`, `./` or `../`.
+    ///
+    /// A disk image is written to, and one sandbox has it at a time. One with an EROFS file system, which
+    /// cannot be written to, is shared by any number of sandboxes, and what each changes is its own.
     #[must_use]
     pub fn image(mut self, image: impl IntoImage) -> Self {
         self.image = Some(image.into_image());
@@ -40,7 +44,9 @@ impl SandboxBuilder {
         self
     }
 
-    /// How the registry of its image is talked to. It is never stored.
+    /// How the registry of its image is talked to. It is never stored. What is left out is looked for: credentials
+    /// in the keyring, in `config.json` ([`config`](crate::config)) and in Docker's configuration; the rest in
+    /// `config.json`.
     #[must_use]
     pub fn registry(
         mut self,

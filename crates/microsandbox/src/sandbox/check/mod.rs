@@ -15,16 +15,17 @@ pub(crate) use supported::supported;
 
 use std::path::Path;
 
-use msb_types::{EnvVar, MAX_SCRIPTS, RootfsSource, RuntimeOptions, SandboxConfig};
+use msb_image::Reference;
+use msb_image::reference::MAX_REFERENCE;
+use msb_types::{
+    EnvVar, MAX_SCRIPTS, MAX_UPPER_MIB, MIN_UPPER_MIB, RootfsSource, RuntimeOptions, SandboxConfig,
+};
 
 use super::validate_sandbox_name;
 use crate::error::{ImageError, MicrosandboxError, MicrosandboxResult};
 
 /// Environment variables that begin so belong to this library.
 const RESERVED_PREFIX: &str = "MSB_";
-
-/// The longest reference of an image, in bytes.
-const MAX_REFERENCE_BYTES: usize = 1024;
 
 /// The most that is stored of a configuration, in bytes. It travels to the supervisor in one line,
 /// which has a limit, and with some paths beside it.
@@ -55,6 +56,7 @@ pub(crate) fn check(config: &SandboxConfig) -> MicrosandboxResult<()> {
             )));
         }
     }
+    storage::beginning(config)?;
     storage::mounts(&config.mounts)?;
     storage::patches(config)?;
     config.network.validate()?;
@@ -95,20 +97,20 @@ fn image(image: &RootfsSource) -> MicrosandboxResult<()> {
             reference,
             upper_size_mib,
         } => {
-            let text = |c: char| c.is_ascii_graphic();
-            if reference.is_empty()
-                || reference.len() > MAX_REFERENCE_BYTES
-                || !reference.chars().all(text)
-            {
-                return Err(ImageError::InvalidReference {
-                    reference: reference.chars().take(MAX_REFERENCE_BYTES).collect(),
+            reference
+                .parse::<Reference>()
+                .map_err(|_| ImageError::InvalidReference {
+                    reference: reference.chars().take(MAX_REFERENCE).collect(),
+                })?;
+            match upper_size_mib {
+                Some(0) => Err(invalid("a writable layer of 0 MiB holds nothing")),
+                Some(mib) if !(MIN_UPPER_MIB..=MAX_UPPER_MIB).contains(mib) => {
+                    Err(invalid(format!(
+                        "a writable layer of {mib} MiB is not possible; give {MIN_UPPER_MIB} to {MAX_UPPER_MIB}"
+                    )))
                 }
-                .into());
+                _ => Ok(()),
             }
-            if *upper_size_mib == Some(0) {
-                return Err(invalid("a writable layer of 0 MiB holds nothing"));
-            }
-            Ok(())
         }
         RootfsSource::Bind(path) | RootfsSource::DiskImage { path, .. } => {
             match path.as_os_str().is_empty() {
@@ -159,20 +161,23 @@ fn words(what: &str, words: &[String]) -> MicrosandboxResult<()> {
 }
 
 fn environment(vars: &[EnvVar]) -> MicrosandboxResult<()> {
-    for EnvVar { key, value } in vars {
-        if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
-            return Err(invalid(format!(
-                "{key:?} is not a usable environment variable: it may not be empty, have '=' in \
-                 its name, or a zero byte anywhere"
-            )));
-        }
-        if key.starts_with(RESERVED_PREFIX) {
-            return Err(invalid(format!(
-                "{key:?} is reserved: names that begin with {RESERVED_PREFIX} are this library's"
-            )));
-        }
+    vars.iter().try_for_each(variable)
+}
+
+/// Checks a variable of the environment.
+pub(super) fn variable(EnvVar { key, value }: &EnvVar) -> MicrosandboxResult<()> {
+    if key.is_empty() || key.contains(['=', '\0']) || value.contains('\0') {
+        return Err(invalid(format!(
+            "{key:?} is not a usable environment variable: it may not be empty, have '=' in its \
+             name, or a zero byte anywhere"
+        )));
     }
-    Ok(())
+    match key.starts_with(RESERVED_PREFIX) {
+        true => Err(invalid(format!(
+            "{key:?} is reserved: names that begin with {RESERVED_PREFIX} are this library's"
+        ))),
+        false => Ok(()),
+    }
 }
 
 fn invalid(message: impl Into<String>) -> MicrosandboxError {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use msb_image::Digest;
 use msb_types::{
     MountSource, NamedVolume, NamedVolumeMode, Patch, RootfsSource, SandboxConfig, VolumeKind,
     VolumeMount,
@@ -16,6 +17,32 @@ const RESERVED: &str = "/.msb";
 
 /// The permission bits of a file.
 const MODE_BITS: u32 = 0o7777;
+
+/// Checks what a sandbox begins from besides its image.
+pub(super) fn beginning(config: &SandboxConfig) -> MicrosandboxResult<()> {
+    if let Some(digest) = &config.manifest_digest
+        && digest.parse::<Digest>().is_err()
+    {
+        return Err(invalid(format!(
+            "{digest:?} is no digest of an image's manifest"
+        )));
+    }
+    let Some(upper) = &config.snapshot_upper_source else {
+        return Ok(());
+    };
+    if upper.as_os_str().is_empty() {
+        return Err(invalid(
+            "the writable layer of the snapshot has an empty path",
+        ));
+    }
+    let image = matches!(config.image, RootfsSource::Oci { .. });
+    if !image || config.manifest_digest.is_none() {
+        return Err(invalid(
+            "a snapshot lies over an OCI image, whose digest has to be given with it",
+        ));
+    }
+    Ok(())
+}
 
 /// Checks all mounts: each, and that no two are at one place.
 pub(super) fn mounts(mounts: &[VolumeMount]) -> MicrosandboxResult<()> {

@@ -4,32 +4,15 @@ use msb_types::network::{NetworkPolicy, NetworkSpec};
 use msb_types::{DiskImageFormat, MountSource, RootfsSource, SandboxConfig, VolumeMount};
 
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-use crate::snapshot;
 
 /// Refuses what would have to be left out.
 pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
     image(&config.image)?;
-    if config.registry_auth.is_some() || config.insecure || !config.ca_certs.is_empty() {
-        return Err(unsupported(
-            "a registry",
-            "what is on this host already needs none; leave out registry()",
-        ));
-    }
-    if config.snapshot_upper_source.is_some() || config.manifest_digest.is_some() {
-        return Err(snapshot::unsupported("beginning from a snapshot"));
-    }
     let others = |mount: &&VolumeMount| !matches!(mount.source, MountSource::Tmpfs { .. });
     if let Some(mount) = config.mounts.iter().find(others) {
         return Err(unsupported(
             format!("the mount at {:?}", mount.guest),
-            "mount memory there with tmpfs(); put files on the disk image, or copy them in once the \
-             sandbox runs",
-        ));
-    }
-    if !config.patches.is_empty() {
-        return Err(unsupported(
-            "changing the root file system by patches",
-            "write the files once the sandbox runs",
+            "mount memory there with tmpfs(); put files there with patch() or copy them in once the sandbox runs",
         ));
     }
     network(&config.network)?;
@@ -44,17 +27,14 @@ pub(crate) fn supported(config: &SandboxConfig) -> MicrosandboxResult<()> {
 
 fn image(image: &RootfsSource) -> MicrosandboxResult<()> {
     match image {
-        RootfsSource::DiskImage {
+        RootfsSource::Oci { .. }
+        | RootfsSource::DiskImage {
             format: DiskImageFormat::Raw,
             ..
         } => Ok(()),
         RootfsSource::DiskImage { format, .. } => Err(unsupported(
             format!("a disk image in {format:?} format"),
             "convert it with `qemu-img convert -O raw`",
-        )),
-        RootfsSource::Oci { reference, .. } => Err(unsupported(
-            format!("pulling the image {reference:?}"),
-            "give the path of a raw disk image (begin with / or ./)",
         )),
         _ => Err(unsupported(
             "a directory as root file system",

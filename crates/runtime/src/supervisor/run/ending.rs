@@ -200,8 +200,13 @@ impl Run {
             clients,
             events,
             sender,
+            disk_trouble,
             ..
         } = self;
+        // A disk that had no room may have had none for the first word of it either.
+        if let Some(trouble) = disk_trouble {
+            logger.say(&format!("--- while it ran, {trouble} ---"));
+        }
         // The queues' other ends must be gone before their threads are waited for.
         drop((events, sender));
         let logged = tokio::time::timeout(LOGS, logger.finish(STOPPED)).await;

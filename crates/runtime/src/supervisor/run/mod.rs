@@ -46,6 +46,7 @@ use super::event::{EVENT_QUEUE, Event};
 use super::launch::Machine;
 use super::logger::Logger;
 use super::recorder::Recorder;
+use super::root::{Root, Written};
 use super::sampler::Sampler;
 use super::ticker::Ticker;
 use super::vmm::Vmm;
@@ -130,6 +131,10 @@ pub(crate) struct Run {
     goal: Option<EndReason>,
     /// Its agent broke off while it ran.
     agent_lost: bool,
+    /// The names of its disks, in the order in which the VMM counts them.
+    disks: Vec<&'static str>,
+    /// What the host could not do first.
+    disk_trouble: Option<String>,
     /// What the clients are told in the end, once something has decided it.
     verdict: Option<Verdict>,
 }
@@ -183,7 +188,7 @@ impl Run {
         Ok(Self {
             detached: launch.detached,
             idle_timeout: config.lifecycle.idle_timeout_secs.map(Duration::from_secs),
-            sampler: Sampler::new(parts.page, parts.vmm.pid(), memory),
+            sampler: Sampler::new(parts.page, parts.vmm.pid(), memory, Some(parts.written)),
             idle_tick: None,
             tick: None,
             launch,
@@ -219,6 +224,8 @@ impl Run {
             written_for: Vec::new(),
             goal: None,
             agent_lost: false,
+            disks: parts.disks,
+            disk_trouble: None,
             verdict: None,
         })
     }
@@ -313,7 +320,10 @@ impl Run {
                 self.agent_ready(&ready, speaker, features);
             }
             Event::ClockJumped => self.tell_time(),
-            Event::AgentFailed(error) if self.status == SandboxStatus::Starting => {
+            Event::AgentFailed(mut error) if self.status == SandboxStatus::Starting => {
+                if let Some(trouble) = &self.disk_trouble {
+                    error.message.push_str(&format!(" ({trouble})"));
+                }
                 self.conclude(Verdict::BootFailed(error));
                 self.vmm.kill();
             }
@@ -360,9 +370,22 @@ impl Run {
                     self.guest_connected(port, socket);
                 }
             }
+            VmmEvent::DiskFailed { disk, error } => self.disk_failed(disk, &error),
             VmmEvent::Ended(outcome) => self.take_outcome(outcome),
             _ => {}
         }
+    }
+
+    /// The guest sees an I/O error and no more. Why, is said where its owner looks.
+    fn disk_failed(&mut self, disk: u32, error: &str) {
+        tracing::warn!(disk, error, "the host cannot serve a disk");
+        let name = usize::try_from(disk)
+            .ok()
+            .and_then(|disk| self.disks.get(disk).copied())
+            .unwrap_or("unknown");
+        let said = format!("the host could not serve the disk {name:?}: {error}");
+        self.logger.say(&format!("--- {said} ---"));
+        self.disk_trouble.get_or_insert(said);
     }
 
     fn guest_connected(&mut self, port: u32, socket: OwnedFd) {
@@ -548,6 +571,8 @@ struct Parts {
     /// The number of the request that described the machine.
     configure: u64,
     boot_messages: Vec<HostMessage>,
+    written: Written,
+    disks: Vec<&'static str>,
 }
 
 impl Parts {
@@ -559,8 +584,10 @@ impl Parts {
         let host =
             |what: &str, error: &std::io::Error| host_error(BootStage::Supervisor, what, error);
         let lock = &begun.owned.lock;
-        let boot_messages = settings::messages(&begun.config)?;
-        let machine = Machine::open(launch, &begun.config, lock)?;
+        let root = Root::open(&launch.home, &begun.config, begun.owned.dir())?;
+        let disks = root.disks.iter().map(|disk| disk.id).collect();
+        let boot_messages = settings::messages(&begun.config, root.guest)?;
+        let machine = Machine::open(launch, &begun.config, lock, root.disks)?;
         let logger = Logger::start(&begun.owned.dir().logs())
             .map_err(|error| host("cannot open the logs", &error))?;
         let page = match begun.config.runtime.metrics_interval() {
@@ -591,6 +618,8 @@ impl Parts {
             page,
             configure,
             boot_messages,
+            written: root.writable,
+            disks,
         })
     }
 }

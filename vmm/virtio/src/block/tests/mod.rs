@@ -1,11 +1,12 @@
 //! The disk, over a real file.
 
+mod extents;
 mod parse;
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::sync::Arc;
+use std::sync::mpsc;
 
 use virtio_bindings::virtio_blk::*;
 
@@ -354,29 +355,54 @@ fn what_is_served_is_counted_and_nothing_else() {
     assert_eq!(numbers(), [1, 1024, 2, 2048, 1]);
 }
 
+/// Passes on what it hears.
+#[derive(Debug)]
+struct Passes(mpsc::Sender<String>);
+
+impl HostErrors for Passes {
+    fn heard(&mut self, error: &io::Error) {
+        self.0.send(error.to_string()).unwrap();
+    }
+}
+
 #[test]
-fn extents_are_one_disk() {
-    let (first, second) = (Arc::new(image()), Arc::new(image()));
-    let extent = |file: &Arc<File>, offset, len| Extent {
-        file: Arc::clone(file),
-        offset,
-        len,
+fn what_the_host_fails_is_told_once() {
+    let file = image();
+    let mut device = Block::new(file.try_clone().unwrap(), options(false)).unwrap();
+    let (sender, heard) = mpsc::channel();
+    device.tell_host_errors(Box::new(Passes(sender)));
+    let mut driver = Driver::with(device, file);
+    driver.file.set_len(512).unwrap();
+    for _ in 0..3 {
+        assert_eq!(driver.request(VIRTIO_BLK_T_IN, 4, &[], 512, 0).0, IO_ERROR);
+    }
+    assert_eq!(heard.try_iter().count(), 1);
+    // What the guest gets wrong is not the host's.
+    driver.request(VIRTIO_BLK_T_IN, SECTORS, &[], 512, 0);
+    assert_eq!(heard.try_iter().count(), 0);
+}
+
+#[test]
+fn a_full_host_is_an_error_to_the_guest_and_is_named() {
+    // Every write to it is answered with ENOSPC.
+    let full = File::options().read(true).write(true).open("/dev/full");
+    let extent = Extent {
+        file: std::sync::Arc::new(full.unwrap()),
+        offset: 0,
+        len: SECTORS * 512,
     };
-    let backing = Backing::extents(vec![
-        extent(&first, 512, 1024),
-        extent(&second, 512 * 100, 256),
-        extent(&second, 0, 256),
-    ])
-    .unwrap();
-    let device = Block::with_backing(backing, options(true)).unwrap();
+    let backing = Backing::extents(vec![extent]).unwrap();
+    let mut device = Block::with_backing(backing, options(false)).unwrap();
+    let (sender, heard) = mpsc::channel();
+    device.tell_host_errors(Box::new(Passes(sender)));
     let mut driver = Driver::with(device, image());
-    let (status, data) = driver.request(VIRTIO_BLK_T_IN, 0, &[], 1536, 100);
-    assert_eq!(status, OK);
-    assert!(data[..512].iter().all(|byte| *byte == 1));
-    assert!(data[512..1024].iter().all(|byte| *byte == 2));
-    assert!(data[1024..1280].iter().all(|byte| *byte == 100));
-    assert!(data[1280..].iter().all(|byte| *byte == 0));
-    assert_eq!(driver.request(VIRTIO_BLK_T_IN, 3, &[], 512, 0).0, IO_ERROR);
+    for _ in 0..2 {
+        let (status, _) = driver.request(VIRTIO_BLK_T_OUT, 1, &[1; 512], 0, 0);
+        assert_eq!(status, IO_ERROR);
+    }
+    let told: Vec<_> = heard.try_iter().collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("No space left"), "{told:?}");
 }
 
 #[test]

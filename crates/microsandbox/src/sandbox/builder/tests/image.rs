@@ -54,6 +54,13 @@ fn images() {
     refused(|builder| builder.image(std::path::PathBuf::new()), "empty");
     let sized = |builder: SandboxBuilder| builder.image("a").oci_upper_size(0);
     refused(sized, "holds nothing");
+    for mib in [31, (16 << 20) + 1, u32::MAX] {
+        let sized = |builder: SandboxBuilder| builder.image("a").oci_upper_size(mib);
+        refused(sized, "give 32 to 16777216");
+    }
+    for mib in [32, 16 << 20] {
+        built(|builder| builder.image("a").oci_upper_size(mib)).unwrap();
+    }
     for reference in ["", "a b", "a\n"] {
         let refused = built(|builder| builder.image(reference));
         assert!(matches!(refused, Err(MicrosandboxError::Image(_))));
@@ -79,22 +86,41 @@ fn registries_and_snapshots() {
     assert_eq!(config.ca_certs, [vec![1], vec![2]]);
     assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
 
-    let config = built(|builder| builder.image("a").snapshot_resolved("sha256:1", "/upper"));
-    let config = config.unwrap();
-    assert_eq!(config.manifest_digest.as_deref(), Some("sha256:1"));
+    let digest = format!("sha256:{}", "1".repeat(64));
+    let resolved =
+        |builder: SandboxBuilder| builder.image("a").snapshot_resolved(&digest, "/upper");
+    let config = built(resolved).unwrap();
+    assert_eq!(config.manifest_digest.as_deref(), Some(&*digest));
     assert_eq!(config.snapshot_upper_source, Some("/upper".into()));
-    refused(|builder| builder.from_snapshot(""), "no snapshot's name");
-    let patched = |builder: SandboxBuilder| builder.from_snapshot("a").patch(|p| p.remove("/x"));
-    refused(patched, "leave them out");
-    let found = |builder: SandboxBuilder| {
-        let patched = builder.image("a").patch(|patch| patch.remove("/x"));
-        patched.snapshot_resolved("sha256:1", "/upper")
-    };
+    let found = |builder: SandboxBuilder| resolved(builder).patch(|patch| patch.remove("/x"));
     refused(found, "leave them out");
-    // It needs no image besides.
-    let beginning = SandboxBuilder::new("web").from_snapshot("a").finish();
-    assert!(matches!(
-        beginning,
-        Err(MicrosandboxError::Unsupported { .. })
-    ));
+    let short =
+        |builder: SandboxBuilder| builder.image("a").snapshot_resolved("sha256:1", "/upper");
+    refused(short, "no digest");
+    let nowhere = |builder: SandboxBuilder| builder.image("a").snapshot_resolved(&digest, "");
+    refused(nowhere, "empty path");
+    refused(
+        |builder| builder.snapshot_resolved(&digest, "/upper"),
+        "over an OCI image",
+    );
+}
+
+#[tokio::test]
+async fn what_does_not_go_with_a_snapshot_is_told_before_it_is_looked_for() {
+    let begun = || SandboxBuilder::new("web").from_snapshot("no-such-snapshot");
+    let cases = [
+        (begun().from_snapshot(""), "no snapshot's name"),
+        (begun().patch(|patch| patch.remove("/x")), "leave them out"),
+        (begun().image("a"), "one of the two"),
+        (begun().image_with(|image| image), "the image is nothing"),
+    ];
+    for (builder, why) in cases {
+        let pulled = builder.clone().create_with_pull_progress().map(drop);
+        for refused in [builder.build().await.map(drop), pulled] {
+            let Err(MicrosandboxError::InvalidConfig(text)) = refused else {
+                panic!("{why}: {refused:?}");
+            };
+            assert!(text.contains(why), "{text}");
+        }
+    }
 }
