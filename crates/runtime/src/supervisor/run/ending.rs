@@ -204,7 +204,7 @@ impl Run {
             ..
         } = self;
         // A disk that had no room may have had none for the first word of it either.
-        if let Some(trouble) = disk_trouble {
+        if let Some(trouble) = disk_trouble.first() {
             logger.say(&format!("--- while it ran, {trouble} ---"));
         }
         // The queues' other ends must be gone before their threads are waited for.

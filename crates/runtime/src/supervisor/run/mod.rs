@@ -12,6 +12,7 @@
 //! A run is over when the VMM process is reaped. Only then is the end written down, after that the
 //! directory removed, and only after that the end told: who hears of it finds nothing left.
 
+mod disk_trouble;
 mod ending;
 mod requests;
 
@@ -38,6 +39,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::disk_trouble::DiskTrouble;
 use self::ending::Verdict;
 use self::requests::VmmAsk;
 use super::clients::{self, CREATOR};
@@ -131,10 +133,8 @@ pub(crate) struct Run {
     goal: Option<EndReason>,
     /// Its agent broke off while it ran.
     agent_lost: bool,
-    /// The names of its disks, in the order in which the VMM counts them.
-    disks: Vec<&'static str>,
-    /// What the host could not do first.
-    disk_trouble: Option<String>,
+    /// What the host cannot do for its disks.
+    disk_trouble: DiskTrouble,
     /// What the clients are told in the end, once something has decided it.
     verdict: Option<Verdict>,
 }
@@ -224,8 +224,7 @@ impl Run {
             written_for: Vec::new(),
             goal: None,
             agent_lost: false,
-            disks: parts.disks,
-            disk_trouble: None,
+            disk_trouble: DiskTrouble::new(parts.disks),
             verdict: None,
         })
     }
@@ -321,7 +320,7 @@ impl Run {
             }
             Event::ClockJumped => self.tell_time(),
             Event::AgentFailed(mut error) if self.status == SandboxStatus::Starting => {
-                if let Some(trouble) = &self.disk_trouble {
+                if let Some(trouble) = self.disk_trouble.first() {
                     error.message.push_str(&format!(" ({trouble})"));
                 }
                 self.conclude(Verdict::BootFailed(error));
@@ -370,22 +369,15 @@ impl Run {
                     self.guest_connected(port, socket);
                 }
             }
-            VmmEvent::DiskFailed { disk, error } => self.disk_failed(disk, &error),
+            VmmEvent::DiskFailed { disk, error } => {
+                if let Some(said) = self.disk_trouble.hear(disk, &error) {
+                    tracing::warn!("{said}");
+                    self.logger.say(&format!("--- {said} ---"));
+                }
+            }
             VmmEvent::Ended(outcome) => self.take_outcome(outcome),
             _ => {}
         }
-    }
-
-    /// The guest sees an I/O error and no more. Why, is said where its owner looks.
-    fn disk_failed(&mut self, disk: u32, error: &str) {
-        tracing::warn!(disk, error, "the host cannot serve a disk");
-        let name = usize::try_from(disk)
-            .ok()
-            .and_then(|disk| self.disks.get(disk).copied())
-            .unwrap_or("unknown");
-        let said = format!("the host could not serve the disk {name:?}: {error}");
-        self.logger.say(&format!("--- {said} ---"));
-        self.disk_trouble.get_or_insert(said);
     }
 
     fn guest_connected(&mut self, port: u32, socket: OwnedFd) {
