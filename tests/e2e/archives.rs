@@ -104,7 +104,11 @@ async fn an_image_from_an_archive_is_run_and_stays_for_as_long_as_a_sandbox_need
 
     let sandbox = create("archived", "archived:1").await?;
     assert_eq!(
-        says(&sandbox, "cat /etc/which; ls /etc/goes 2>&1; echo $COLOUR").await?,
+        says(
+            &sandbox,
+            "cat /etc/which; echo; ls /etc/goes 2>&1; echo $COLOUR"
+        )
+        .await?,
         "upper\nls: /etc/goes: No such file or directory\nblue"
     );
     let in_use = |removed| matches!(removed, Err(MicrosandboxError::ImageInUse(_)));
