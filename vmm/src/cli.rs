@@ -67,7 +67,7 @@ Exit codes:
 #[command(name = "msb-vmm", version, about, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// Uncompressed x86-64 ELF kernel (vmlinux) with a PVH entry
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "control_fd", "check", "system_calls"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "control_fd", "check", "system_calls", "isolation"])]
     kernel: Option<PathBuf>,
 
     /// Initramfs: a cpio archive, in any compression that the kernel knows
@@ -127,6 +127,11 @@ pub struct Cli {
     #[arg(long, exclusive = true)]
     system_calls: bool,
 
+    /// Say which layers of the jail this host has, and what to do about those that it has not: one
+    /// JSON object a line
+    #[arg(long, exclusive = true)]
+    isolation: bool,
+
     /// Say whether this host can run machines, and what to do if not
     #[arg(long, exclusive = true)]
     check: bool,
@@ -167,6 +172,8 @@ pub enum Task {
     Check,
     /// Say what the jail allows.
     SystemCalls,
+    /// Say how far the jail comes here.
+    Isolation,
     /// Run the machine that is described over this descriptor.
     Supervised(i32),
     /// Run this machine.
@@ -223,6 +230,9 @@ impl Cli {
         }
         if self.system_calls {
             return Ok(Task::SystemCalls);
+        }
+        if self.isolation {
+            return Ok(Task::Isolation);
         }
         if let Some(fd) = self.control_fd {
             return Ok(Task::Supervised(fd));
@@ -393,6 +403,7 @@ mod tests {
             &["msb-vmm", "--config", "c", "--control-fd", "3"],
             &["msb-vmm", "--no-jail", "--control-fd", "3"],
             &["msb-vmm", "--system-calls", "--kernel", "k"],
+            &["msb-vmm", "--isolation", "--no-jail"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
 use clap::Parser;
-use msb_vmapi::{ErrorKind, Event, ExitCode as Code, FromVmm, Outcome, Reply, VmConfig, VmError};
+use msb_vmapi::{
+    ErrorKind, Event, ExitCode as Code, FromVmm, Isolation, Outcome, Reply, VmConfig, VmError,
+};
 
 #[cfg(feature = "attacker")]
 use crate::attacker::denial;
@@ -18,7 +20,7 @@ use crate::cli::{Cli, Task};
 use crate::control::{self, Connection};
 #[cfg(not(feature = "attacker"))]
 use crate::jail::seccomp::Denial;
-use crate::jail::{self, Begun, Inmate};
+use crate::jail::{self, Begun, Inmate, Needs};
 use crate::kvm::{KvmError, System};
 use crate::machine::{Machine, Surroundings, exit_code};
 use crate::porter::{Keys, Porter};
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
     let code = match cli.task() {
         Ok(Task::Check) => check(),
         Ok(Task::SystemCalls) => system_calls(),
+        Ok(Task::Isolation) => isolation(begun.unwrap_or_else(|| jail::begin(None))),
         Ok(Task::Supervised(fd)) => supervised(fd, begun, process_started_ns),
         Ok(Task::Standalone(config)) => standalone(*config, begun, process_started_ns),
         Err(error) => {
@@ -137,6 +140,10 @@ fn build(
     begun: Option<Begun>,
     supervisor: Option<BorrowedFd<'_>>,
 ) -> Result<Machine, VmError> {
+    let required = config.require.clone();
+    if begun.is_none() {
+        jail::require(&required, &Isolation::default()).map_err(|error| error.to_vm_error())?;
+    }
     let system = open_kvm().map_err(|error| VmError {
         kind: error.kind(),
         message: report::chain(&error),
@@ -160,6 +167,7 @@ fn build(
         let jail = begun
             .confine(&inmate)
             .map_err(|error| error.to_vm_error())?;
+        jail::require(&required, jail.isolation()).map_err(|error| error.to_vm_error())?;
         surroundings.jail = Some(jail);
     }
     Machine::new(&system, blueprint, surroundings).map_err(|error| error.to_vm_error())
@@ -226,6 +234,35 @@ fn system_calls() -> Code {
     match std::io::stdout().write_all(jail::listing().as_bytes()) {
         Ok(()) => Code::PowerOff,
         Err(_) => Code::VmmError,
+    }
+}
+
+/// Goes to jail without a machine, and says from there how far it came.
+fn isolation(begun: Begun) -> Code {
+    let inmate = Inmate {
+        needs: Needs {
+            memory: 0,
+            threads: 0,
+            disk_files: 0,
+            largest_file: None,
+        },
+        supervisor: None,
+        terminal: false,
+        denial: denial(),
+    };
+    let sealed = begun.confine(&inmate).and_then(|jail| {
+        let text = jail::layers(jail.isolation());
+        jail.seal().map(|()| text)
+    });
+    match sealed {
+        Ok(text) => match rustix::io::write(rustix::stdio::stdout(), text.as_bytes()) {
+            Ok(written) if written == text.len() => Code::PowerOff,
+            _ => Code::VmmError,
+        },
+        Err(error) => {
+            say(&report::chain(&error));
+            Code::VmmError
+        }
     }
 }
 

@@ -64,6 +64,7 @@ fn help_says_what_there_is() {
         "--check",
         "--no-jail",
         "--system-calls",
+        "--isolation",
         "Ctrl-A x",
         "Exit codes",
         "CONNECT",
@@ -97,6 +98,45 @@ fn what_the_filters_allow_is_listed() {
     for role in ["main", "vcpu", "block", "porter"] {
         assert!(text.contains(&format!(r#""role":"{role}""#)), "{role}");
     }
+}
+
+#[test]
+fn how_far_the_jail_comes_is_said_from_inside() {
+    let output = vmm().arg("--isolation").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let layers: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for layer in ["no_new_privileges", "seccomp"] {
+        let report = layers.iter().find(|report| report["layer"] == layer);
+        assert_eq!(report.unwrap()["strength"], "full", "{layer}");
+    }
+    for report in &layers {
+        let lacking = report["strength"] != "full";
+        assert_eq!(report["advice"].is_string(), lacking, "{report}");
+    }
+}
+
+#[test]
+fn what_is_required_of_the_jail_is_refused_outside_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("machine.json");
+    let config = r#"{"kernel":"/no/such","require":[{"layer":"seccomp","strength":"full"}]}"#;
+    std::fs::write(&file, config).unwrap();
+    let output = vmm()
+        .arg("--no-jail")
+        .arg("--config")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let said = said(&output);
+    assert!(
+        said.contains("weaker") && said.contains("seccomp missing"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -251,6 +251,8 @@ pub enum ErrorKind {
     KvmForbidden,
     /// /dev/kvm is there, but no hardware virtualization behind it.
     KvmNotHardware,
+    /// The jail is weaker here than what is required.
+    Isolation,
     /// The host refused something else that was needed.
     Host,
     /// The request does not fit the machine's state.

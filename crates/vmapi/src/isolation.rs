@@ -77,7 +77,63 @@ pub enum Layer {
     Seccomp,
 }
 
+/// What a machine is not built without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirement {
+    /// The layer.
+    pub layer: Layer,
+    /// How far it has to come, at least.
+    pub strength: Strength,
+}
+
 impl Layer {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Descriptors,
+        Self::Environment,
+        Self::NoNewPrivileges,
+        Self::OwnUser,
+        Self::UserNamespace,
+        Self::EmptyRoot,
+        Self::NetworkNamespace,
+        Self::IpcNamespace,
+        Self::UtsNamespace,
+        Self::Limits,
+        Self::Landlock,
+        Self::Capabilities,
+        Self::NotDumpable,
+        Self::Seccomp,
+    ];
+
+    /// What whoever runs this host can do to have it in full.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::UserNamespace
+            | Self::EmptyRoot
+            | Self::NetworkNamespace
+            | Self::IpcNamespace
+            | Self::UtsNamespace
+            | Self::Capabilities => {
+                "allow unprivileged user namespaces: `sudo sysctl user.max_user_namespaces=10000`, where there \
+                 is such a setting `kernel.unprivileged_userns_clone=1` and \
+                 `kernel.apparmor_restrict_unprivileged_userns=0`; in a container, its filter of system calls \
+                 has to allow unshare and mount"
+            }
+            Self::Landlock => {
+                "use Linux 6.12 or later (5.13 for the least of it) with `landlock` in `lsm=` on its command line"
+            }
+            Self::OwnUser => {
+                "run as an ordinary user, or in a container that maps ids from 1879048192 on"
+            }
+            Self::NoNewPrivileges | Self::Seccomp => {
+                "use a kernel with CONFIG_SECCOMP_FILTER, and a container that allows the call seccomp"
+            }
+            Self::Descriptors | Self::Environment | Self::Limits | Self::NotDumpable => {
+                "something forbids the call that this takes, such as a container's filter: have it allowed"
+            }
+        }
+    }
+
     /// Its name, as it is written in reports.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -111,6 +167,37 @@ impl Isolation {
             .iter()
             .find(|report| report.layer == layer)
             .map_or(Strength::Missing, |report| report.strength)
+    }
+
+    /// Those of `required` that are not met.
+    pub fn unmet<'a>(
+        &'a self,
+        required: &'a [Requirement],
+    ) -> impl Iterator<Item = LayerReport> + 'a {
+        required
+            .iter()
+            .filter(|wanted| self.strength(wanted.layer) < wanted.strength)
+            .map(|wanted| {
+                let mut reports = self.layers.iter();
+                let found = reports.find(|report| report.layer == wanted.layer).cloned();
+                found.unwrap_or(LayerReport {
+                    layer: wanted.layer,
+                    strength: Strength::Missing,
+                    detail: None,
+                })
+            })
+    }
+
+    /// The layers that are in force, in full or in part.
+    pub fn in_force(&self) -> impl Iterator<Item = &LayerReport> {
+        let reports = self.layers.iter();
+        reports.filter(|report| report.strength > Strength::Missing)
+    }
+
+    /// The layers that are not in force at all, of those that were tried.
+    pub fn missing(&self) -> impl Iterator<Item = &LayerReport> {
+        let reports = self.layers.iter();
+        reports.filter(|report| report.strength == Strength::Missing)
     }
 
     /// The layers that are not fully in force, of those that were tried.
@@ -167,5 +254,41 @@ mod tests {
         assert_eq!(isolation.strength(Layer::Seccomp), Strength::Full);
         assert_eq!(isolation.strength(Layer::Landlock), Strength::Missing);
         assert!(Isolation::default().is_none());
+    }
+
+    #[test]
+    fn what_is_required_and_not_there_is_named() {
+        let isolation = Isolation {
+            layers: vec![LayerReport {
+                layer: Layer::Landlock,
+                strength: Strength::Partial,
+                detail: Some("paths only".to_owned()),
+            }],
+        };
+        let need = |layer, strength| Requirement { layer, strength };
+        let met = [need(Layer::Landlock, Strength::Partial)];
+        assert_eq!(isolation.unmet(&met).count(), 0);
+        let required = [
+            need(Layer::Landlock, Strength::Full),
+            need(Layer::EmptyRoot, Strength::Partial),
+        ];
+        let unmet: Vec<String> = isolation
+            .unmet(&required)
+            .map(|report| report.to_string())
+            .collect();
+        assert_eq!(
+            unmet,
+            ["landlock in part (paths only)", "empty root missing"]
+        );
+        assert_eq!(isolation.in_force().count(), 1);
+        assert_eq!(isolation.missing().count(), 0);
+    }
+
+    #[test]
+    fn each_layer_is_in_the_list_once() {
+        let names: std::collections::HashSet<&str> =
+            Layer::ALL.iter().map(|layer| layer.as_str()).collect();
+        assert_eq!(names.len(), Layer::ALL.len());
+        assert!(Layer::ALL.iter().all(|layer| !layer.advice().is_empty()));
     }
 }

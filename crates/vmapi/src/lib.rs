@@ -25,5 +25,5 @@ pub use control::{
 pub use counters::{Counters, DiskCounters};
 pub use disk::{DiskConfig, DiskContent, DiskExtent};
 pub use exit::ExitCode;
-pub use isolation::{Isolation, Layer, LayerReport, Strength};
+pub use isolation::{Isolation, Layer, LayerReport, Requirement, Strength};
 pub use size::{MemorySize, ParseSizeError};

@@ -1,5 +1,6 @@
 //! The rules of all filters, for people and for tests.
 
+use msb_vmapi::{Isolation, LayerReport, Strength};
 use serde_json::{Value, json};
 
 use super::seccomp::{Arg, Is, Process, Role, Rule, rules};
@@ -16,6 +17,28 @@ pub fn listing() -> String {
         }
     }
     text
+}
+
+/// What is in force, one JSON object a line: `{"layer", "name", "strength", "detail", "advice"}`; the latter two
+/// only where something is missing.
+pub(crate) fn layers(isolation: &Isolation) -> String {
+    let mut text = String::new();
+    for report in &isolation.layers {
+        text.push_str(&layer(report).to_string());
+        text.push('\n');
+    }
+    text
+}
+
+fn layer(report: &LayerReport) -> Value {
+    let advice = (report.strength < Strength::Full).then(|| report.layer.advice());
+    json!({
+        "layer": report.layer,
+        "name": report.layer.as_str(),
+        "strength": report.strength,
+        "detail": report.detail,
+        "advice": advice,
+    })
 }
 
 fn line(role: Role, rule: &Rule) -> Value {

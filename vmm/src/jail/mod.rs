@@ -38,7 +38,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::Arc;
 
-use msb_vmapi::{ErrorKind, Isolation, Layer, Strength, VmError};
+use msb_vmapi::{ErrorKind, Isolation, Layer, Requirement, Strength, VmError};
 use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, parent_process_death_signal, set_dumpable_behavior,
@@ -49,6 +49,7 @@ pub use cell::Cell;
 use cell::Cells;
 pub use limits::Needs;
 pub(crate) use limits::regular_size;
+pub(crate) use listing::layers;
 pub use listing::listing;
 use report::Report;
 use seccomp::{Denial, Filter, FilterError, Process, Role};
@@ -71,13 +72,19 @@ pub enum JailError {
         "a thread of the machine did not enter its cell; the host may be overloaded, try again"
     )]
     Thread,
+    /// Layers that were required are not in force.
+    #[error("the jail is weaker on this host than what is required: {0}")]
+    Weaker(String),
 }
 
 impl JailError {
     /// The error as it travels.
     pub fn to_vm_error(&self) -> VmError {
         VmError {
-            kind: ErrorKind::Host,
+            kind: match self {
+                Self::Weaker(_) => ErrorKind::Isolation,
+                _ => ErrorKind::Host,
+            },
             message: crate::report::chain(self),
         }
     }
@@ -95,6 +102,18 @@ pub fn begin(keep: Option<RawFd>) -> Begun {
     report.tried(Layer::Environment, belongings::clear_environment());
     belongings::one_heap();
     Begun(report)
+}
+
+/// Refuses a host where `isolation` has not all that is required.
+pub(crate) fn require(required: &[Requirement], isolation: &Isolation) -> Result<(), JailError> {
+    let unmet: Vec<String> = isolation
+        .unmet(required)
+        .map(|report| format!("{report}; {}", report.layer.advice()))
+        .collect();
+    match unmet.is_empty() {
+        true => Ok(()),
+        false => Err(JailError::Weaker(unmet.join("; "))),
+    }
 }
 
 /// What a jail is made for.
@@ -205,5 +224,30 @@ impl Jail {
         }
         let there: Vec<String> = there.into_iter().map(ToString::to_string).collect();
         tracing::info!("in the jail: {}", there.join(", "));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_required_and_weaker_is_refused_with_what_to_do() {
+        let mut report = Report::default();
+        report.full(Layer::Seccomp);
+        report.partial(Layer::Landlock, "paths only");
+        let isolation = report.finish();
+        let need = |layer, strength| Requirement { layer, strength };
+        let met = [
+            need(Layer::Seccomp, Strength::Full),
+            need(Layer::Landlock, Strength::Partial),
+        ];
+        require(&met, &isolation).unwrap();
+        let error = require(&[need(Layer::Landlock, Strength::Full)], &isolation).unwrap_err();
+        let error = error.to_vm_error();
+        assert_eq!(error.kind, ErrorKind::Isolation);
+        let (found, advice) = ("landlock in part (paths only)", Layer::Landlock.advice());
+        assert!(error.message.contains(found), "{error}");
+        assert!(error.message.contains(advice), "{error}");
     }
 }
