@@ -14,6 +14,7 @@ pub mod control;
 pub mod conversation;
 pub mod end;
 pub mod images;
+pub mod isolation;
 pub mod lines;
 pub mod logs;
 pub mod metrics;

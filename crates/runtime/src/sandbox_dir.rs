@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::end::EndRecord;
+use crate::isolation::Isolation;
 use crate::rundir::RunDir;
 
 /// The longest file that is read back, in bytes.
@@ -61,6 +62,9 @@ pub struct RunFile {
     pub started_at: DateTime<Utc>,
     /// How it ended, once it has.
     pub ended: Option<EndRecord>,
+    /// What its VMM had given up when it booted, once it has.
+    #[serde(default, skip_serializing_if = "Isolation::is_none")]
+    pub isolation: Isolation,
 }
 
 impl SandboxDir {
@@ -303,6 +307,7 @@ mod tests {
             pid: 1,
             started_at: Utc::now(),
             ended: None,
+            isolation: Default::default(),
         }
     }
 

@@ -181,3 +181,40 @@ async fn of_an_image_it_can_read_the_files_and_write_to_none() -> Result<()> {
     within(sandbox.stop()).await?;
     Ok(())
 }
+
+/// What is in force is told, kept and required.
+#[tokio::test]
+async fn what_stands_around_a_vmm_is_told_kept_and_required() -> Result<()> {
+    use microsandbox::isolation::{self, IsolationLevel};
+    let fixture = Fixture::new()?;
+    let host = isolation::of_host().await?;
+    let full = isolation::lacking_for(&host, IsolationLevel::Full).is_empty();
+    let requiring = fixture
+        .kept("requiring")?
+        .require_isolation(IsolationLevel::Full);
+    let created = within(requiring.create()).await;
+    let sandbox = match created {
+        Ok(sandbox) => {
+            ensure!(full, "it runs with less than what it requires");
+            sandbox
+        }
+        Err(microsandbox::MicrosandboxError::Isolation { required, .. }) => {
+            ensure!(!full && required == IsolationLevel::Full);
+            within(fixture.kept("requiring")?.create()).await?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let local = sandbox.local().context("it runs here")?;
+    assert_eq!(local.isolation.as_ref(), Some(&host));
+    let name = sandbox.name().to_owned();
+    within(sandbox.stop()).await?;
+    let handle = Sandbox::get(&name).await?;
+    let local = handle.local().context("it ran here")?;
+    assert_eq!(local.isolation.as_ref(), Some(&host));
+    // And when it starts again.
+    let again = within(handle.start()).await?;
+    let local = again.local().context("it runs here")?;
+    assert_eq!(local.isolation.as_ref(), Some(&host));
+    within(again.stop()).await?;
+    Ok(())
+}

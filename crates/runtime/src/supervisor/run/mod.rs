@@ -28,6 +28,7 @@ use msb_runtime::clock::monotonic_ns;
 use msb_runtime::control::{Launch, Notice, Refusal};
 use msb_runtime::conversation::Speaker;
 use msb_runtime::end::EndReason;
+use msb_runtime::isolation::{self, Isolation};
 use msb_runtime::lines::{LineReader, LineWriter};
 use msb_runtime::logs::STARTED;
 use msb_runtime::metrics::MetricsPage;
@@ -45,7 +46,7 @@ use self::requests::VmmAsk;
 use super::clients::{self, CREATOR};
 use super::console::ConsoleTail;
 use super::event::{EVENT_QUEUE, Event};
-use super::launch::Machine;
+use super::launch::{Machine, required};
 use super::logger::Logger;
 use super::recorder::Recorder;
 use super::root::{Root, Written};
@@ -357,8 +358,8 @@ impl Run {
                 isolation,
             } => {
                 // Once: later ones would be a guest's words, from a VMM that it owns.
-                for report in isolation.lacking().filter(|_| self.vmm_times.is_none()) {
-                    tracing::warn!(?report, "the VMM's jail lacks something");
+                if self.vmm_times.is_none() {
+                    self.take_isolation(isolation);
                 }
                 self.vmm_times = Some((process_started_ns, booted_ns));
                 self.stage = BootStage::Kernel;
@@ -377,6 +378,32 @@ impl Run {
             }
             VmmEvent::Ended(outcome) => self.take_outcome(outcome),
             _ => {}
+        }
+    }
+
+    /// What stands around the VMM: kept, said where it is less than all, and refused where more is asked for. The VMM
+    /// was told what is, and does not come this far without it.
+    fn take_isolation(&mut self, told: Isolation) {
+        let told = isolation::bounded(told);
+        let lacking: Vec<String> = told.lacking().map(ToString::to_string).collect();
+        if !lacking.is_empty() {
+            let said = format!(
+                "the VMM's jail is weaker on this host: {}",
+                lacking.join("; ")
+            );
+            tracing::warn!("{said}");
+            self.logger.say(&format!("--- {said} ---"));
+        }
+        let required = required(&self.config);
+        let unmet: Vec<String> = told.unmet(&required).map(|it| it.to_string()).collect();
+        self.file.isolation = told;
+        if !unmet.is_empty() {
+            let why = format!(
+                "the jail is weaker than what is required: {}",
+                unmet.join("; ")
+            );
+            let kind = BootErrorKind::Vmm(msb_vmapi::ErrorKind::Isolation);
+            self.fail_boot(BootStage::Vmm, kind, why);
         }
     }
 
@@ -488,7 +515,7 @@ impl Run {
     /// Time for a sample.
     async fn ticked(&mut self) {
         if self.unwritten && self.verdict.is_none() {
-            self.unwritten = !self.recorder.note(self.status);
+            self.unwritten = !self.recorder.note(self.status, &self.file);
         }
         if self.status == SandboxStatus::Paused {
             return;
@@ -545,7 +572,7 @@ impl Run {
             return false;
         };
         self.status = status;
-        let waiting = self.recorder.note(status);
+        let waiting = self.recorder.note(status, &self.file);
         if !waiting {
             tracing::warn!(%status, "too much happened at once to be written down");
             self.unwritten = true;
