@@ -15,6 +15,7 @@ pub mod conversation;
 pub mod end;
 pub mod images;
 pub mod isolation;
+pub mod jail;
 pub mod lines;
 pub mod logs;
 pub mod metrics;

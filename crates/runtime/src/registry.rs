@@ -299,6 +299,14 @@ impl Owned {
         &self.dir
     }
 
+    /// Does something in the thread that works for the catalog: what each thread can only do to itself.
+    pub fn in_catalogs_thread(
+        &self,
+        what: impl FnOnce() + Send + 'static,
+    ) -> Result<(), RegistryError> {
+        Ok(self.registry.catalog.in_its_thread(what)?)
+    }
+
     /// Makes a new sandbox and begins its first run.
     pub fn create(&self, config: &SandboxConfig, run: &RunFile) -> Result<(), LaunchError> {
         self.create_with(config, run, |_| Ok(()))

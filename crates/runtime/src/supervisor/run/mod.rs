@@ -29,6 +29,7 @@ use msb_runtime::control::{Launch, Notice, Refusal};
 use msb_runtime::conversation::Speaker;
 use msb_runtime::end::EndReason;
 use msb_runtime::isolation::{self, Isolation};
+use msb_runtime::jail;
 use msb_runtime::lines::{LineReader, LineWriter};
 use msb_runtime::logs::STARTED;
 use msb_runtime::metrics::MetricsPage;
@@ -607,8 +608,6 @@ impl Parts {
         let disks = root.disks.iter().map(|disk| disk.id).collect();
         let boot_messages = settings::messages(&begun.config, root.guest)?;
         let machine = Machine::open(launch, &begun.config, lock, root.disks)?;
-        let logger = Logger::start(&begun.owned.dir().logs())
-            .map_err(|error| host("cannot open the logs", &error))?;
         let page = match begun.config.runtime.metrics_interval() {
             Some(_) => {
                 let page = MetricsPage::create(&lock.dir().metrics());
@@ -621,6 +620,14 @@ impl Parts {
             .map_err(|error| host("cannot share the lock", &error))?;
         let mut vmm = Vmm::spawn(&launch.vmm, shared.into(), sender)
             .map_err(|error| host(&format!("cannot run {}", launch.vmm.display()), &error))?;
+        // Before the threads that come now.
+        let weaker = confine(launch, begun);
+        let logger = Logger::start(&begun.owned.dir().logs())
+            .map_err(|error| host("cannot open the logs", &error))?;
+        for why in weaker {
+            tracing::warn!("{why}");
+            logger.say(&format!("--- {why} ---"));
+        }
         let configure = vmm
             .ask(
                 VmmRequest::Configure(Box::new(machine.config.clone())),
@@ -641,6 +648,30 @@ impl Parts {
             disks,
         })
     }
+}
+
+/// Gives up what is not needed any more, now that the VMM is there. Says what could not be.
+fn confine(launch: &Launch, begun: &Begun) -> Vec<String> {
+    let needs = jail::Needs {
+        home: launch.home.clone(),
+        sandbox: begun.owned.dir().path().to_path_buf(),
+        run: begun.owned.lock.dir().path().to_path_buf(),
+    };
+    let weaker = |why: &str| format!("the supervisor's jail is weaker on this host: {why}");
+    let mut lacking = Vec::new();
+    let theirs = needs.clone();
+    // It has the same kernel: what comes of it is what comes below.
+    let catalogs = (begun.owned).in_catalogs_thread(move || drop(jail::paths(&theirs)));
+    match (jail::paths(&needs), catalogs) {
+        (Ok(true), Ok(())) => {}
+        (Ok(false), _) => lacking.push(weaker("the kernel does not have landlock, or not enabled")),
+        (Err(error), _) => lacking.push(weaker(&chain(&error))),
+        (_, Err(error)) => lacking.push(weaker(&chain(&error))),
+    }
+    if let Err(error) = jail::calls::refuse() {
+        lacking.push(weaker(&chain(&error)));
+    }
+    lacking
 }
 
 fn ticks(period: Duration) -> Option<Ticker> {
