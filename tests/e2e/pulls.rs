@@ -141,3 +141,40 @@ async fn a_creation_that_is_ended_while_it_pulls_leaves_no_sandbox() -> Result<(
     assert_eq!(ranges, [None, Some("bytes=200000-".to_owned())]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_an_image_wants_to_begin_is_made_and_where_a_sandbox_does_must_be() -> Result<()> {
+    // Below a directory that nobody made, and in the memory that is empty at each start.
+    for dir in ["/srv/app/run", "/tmp/run"] {
+        let run = format!(r#"{{"Env": ["PATH=/bin"], "WorkingDir": "{dir}"}}"#);
+        let (registry, _) = serve("1", &[busybox_layer()?], &run).await;
+        let kept = builder(&registry, "begins").ephemeral(false).replace();
+        let sandbox = within(kept.create()).await?;
+        let look = "pwd; stat -c '%a %u %g' .";
+        let wanted = format!("{dir}\n755 0 0");
+        assert_eq!(says(&sandbox, look).await?, wanted);
+        within(sandbox.stop()).await?;
+        let again = within(Sandbox::start("begins")).await?;
+        assert_eq!(says(&again, look).await?, wanted);
+        within(again.stop()).await?;
+
+        for own in ["/no/such/directory", "/bin/busybox"] {
+            let refused = builder(&registry, "nowhere").workdir(own).create();
+            let refused = within(refused).await.map(drop);
+            assert!(
+                matches!(&refused, Err(MicrosandboxError::InvalidConfig(why)) if why.contains(own)),
+                "{refused:?}"
+            );
+            let gone = Sandbox::get("nowhere").await.map(drop);
+            assert!(
+                matches!(gone, Err(MicrosandboxError::SandboxNotFound(_))),
+                "{gone:?}"
+            );
+        }
+        let own = within(builder(&registry, "own").workdir("/bin").create()).await?;
+        assert_eq!(says(&own, "pwd").await?, "/bin");
+        within(own.stop()).await?;
+        Sandbox::remove("begins").await?;
+    }
+    host::nothing_left().await
+}

@@ -92,7 +92,7 @@ pub enum ProbeError {
 /// Runs the loop in ring 0 and times it.
 pub fn measure() -> Result<Verdict, ProbeError> {
     let system = System::open_any()?;
-    let ram = memory::map(&RamLayout::new(memory::MIN_MEMORY))?;
+    let ram = memory::map(&RamLayout::new(memory::MIN_MEMORY), Vec::new())?;
     write_loop(&ram)?;
     let vm = Vm::new(&system, ram)?;
     let mut vcpu = Vcpu::new(&vm, 0, &system.supported_cpuid()?)?;

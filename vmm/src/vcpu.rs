@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use msb_vmapi::{CrashCause, Outcome};
+use msb_vmapi::{CrashCause, ErrorKind, Outcome, VmError};
 
 use crate::bus::Bus;
 use crate::clock;
@@ -137,9 +137,22 @@ fn run(mut vcpu: Vcpu, outside: &Outside, orders: &Orders) {
             }
             Exit::Other => {}
             Exit::TripleFault => outside.ending.end(Outcome::Crash(CrashCause::TripleFault)),
+            Exit::MemoryLost(address) => outside.ending.end(memory_lost(address)),
             Exit::Failed(why) => outside.ending.end(Outcome::Crash(CrashCause::Vcpu(why))),
         }
     }
+}
+
+/// The end of a machine whose guest wants a page that the host no longer has. It is nothing that a guest does.
+fn memory_lost(address: Option<u64>) -> Outcome {
+    let at = address.map_or_else(String::new, |address| format!(" at {address:#x}"));
+    Outcome::Error(VmError {
+        kind: ErrorKind::Host,
+        message: format!(
+            "the host cannot give the guest the page{at} that it wants: a file of a mapped disk was cut short or \
+             cannot be read, or the host's memory is failing"
+        ),
+    })
 }
 
 /// Stays outside for as long as that is the order.

@@ -4,7 +4,7 @@
 //! first_steps   standard streams, /dev
 //! init          dial the supervisor ── while it answers: /proc, /sys and what hangs below them
 //!                 │ answered                          │ nobody there, or no vsock at all
-//!               its Boot request                    defaults: /dev/vda if there is one
+//!               its Boot request                    defaults: /dev/vda or /dev/pmem0, if there is one
 //!                 └──────────────┬────────────────────┘
 //!               root found, mounted, made /; host name, loopback, memory, scripts
 //!                 │                                   │
@@ -28,6 +28,7 @@ mod files;
 mod handoff;
 mod host;
 mod hosts;
+mod in_place;
 mod memory;
 mod mounts;
 pub(crate) mod overlay;
@@ -159,6 +160,16 @@ async fn bring_up(
             fstype,
             upper,
         } => {
+            let lower = overlay::Lower::Serial(lower);
+            overlay::mount_disks(lower, fstype.as_deref(), upper, root::APPEARS).await?;
+            Some(switch::switch_root()?)
+        }
+        Root::Mapped {
+            lower,
+            fstype,
+            upper,
+        } => {
+            let lower = overlay::Lower::Device(lower);
             overlay::mount_disks(lower, fstype.as_deref(), upper, root::APPEARS).await?;
             Some(switch::switch_root()?)
         }

@@ -51,14 +51,26 @@ xino=on,metacopy=off,index=off,nfs_export=off";
 /// The root of the upper disk, once it is in use.
 static KEPT: OnceLock<OwnedFd> = OnceLock::new();
 
-/// Mounts the disks with these serials, one over the other, where the new root is prepared.
+/// How the disk below is known.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lower<'a> {
+    /// By its serial.
+    Serial(&'a str),
+    /// By its device.
+    Device(&'a str),
+}
+
+/// Mounts two disks, one over the other, where the new root is prepared. The upper one is known by its serial.
 pub(super) async fn mount_disks(
-    lower: &str,
+    lower: Lower<'_>,
     fstype: Option<&str>,
     upper: &str,
     patience: Duration,
 ) -> Result<(), BootError> {
-    let lower = disks::with_serial(lower, patience).await?;
+    let lower = match lower {
+        Lower::Serial(serial) => disks::with_serial(serial, patience).await?,
+        Lower::Device(device) => disks::at(device, patience).await?,
+    };
     let upper = disks::with_serial(upper, patience).await?;
     for place in [LOWER, UPPER, NEW_ROOT] {
         match mkdir(place, Mode::from_raw_mode(0o755)) {

@@ -11,10 +11,16 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount as mount_call};
 
 use super::switch::NEW_ROOT;
-use super::{BootError, disks};
+use super::{BootError, disks, in_place};
+use crate::log;
 
 /// The disk that becomes the root when nobody says.
 const DEFAULT_DEVICE: &str = "/dev/vda";
+
+/// The one that does where that is not there: the first that is mapped. The kernel may still be at work on it.
+const MAPPED_DEVICE: &str = "/dev/pmem0";
+/// Where there are links named `virtio...` to devices of mapped disks.
+const MAPPED_DRIVER: &str = "/sys/bus/virtio/drivers/virtio_pmem";
 
 /// How long a disk may take to appear. Those that are there at start-up were found before
 /// PID 1 began; this is for one that is slower.
@@ -22,12 +28,16 @@ pub(super) const APPEARS: Duration = Duration::from_secs(10);
 
 /// What is booted when nobody says.
 pub(super) fn default_request() -> BootRequest {
+    let disk = |device: &str, read_only| Root::Disk {
+        device: device.to_owned(),
+        fstype: None,
+        read_only,
+    };
     let root = if disks::is_disk(Path::new(DEFAULT_DEVICE)) {
-        Root::Disk {
-            device: DEFAULT_DEVICE.to_owned(),
-            fstype: None,
-            read_only: is_read_only(DEFAULT_DEVICE),
-        }
+        disk(DEFAULT_DEVICE, is_read_only(DEFAULT_DEVICE))
+    } else if has_mapped(Path::new(MAPPED_DRIVER)) {
+        // Nobody can write to it, though the kernel does not know that.
+        disk(MAPPED_DEVICE, true)
     } else {
         Root::Initramfs
     };
@@ -78,7 +88,15 @@ pub(super) fn file_system(
     };
     let mut refusals = Vec::new();
     for fstype in &candidates {
-        match mount_call(disk, place, fstype.as_str(), flags | quiet, None) {
+        let attempt = |options| mount_call(disk, place, fstype.as_str(), flags | quiet, options);
+        let options = in_place::options(disk, fstype);
+        if options.is_some() && attempt(options).is_ok() {
+            if let Err(error) = in_place::whole_dumps() {
+                log::info(&format!("dumps of programs will lack their data: {error}"));
+            }
+            return Ok(());
+        }
+        match attempt(None) {
             Ok(()) => return Ok(()),
             // Not one of these; the next may know it.
             Err(Errno::INVAL) if guessing => refusals.push(fstype.as_str()),
@@ -100,6 +118,13 @@ pub(super) fn file_system(
             refusals.join(", ")
         ),
     ))
+}
+
+/// Whether there is a mapped disk, or will be.
+fn has_mapped(driver: &Path) -> bool {
+    let devices = std::fs::read_dir(driver).into_iter().flatten().flatten();
+    let mut names = devices.map(|device| device.file_name());
+    names.any(|name| name.as_encoded_bytes().starts_with(b"virtio"))
 }
 
 /// Whether the kernel says that the disk cannot be written to.
@@ -162,6 +187,18 @@ mod tests {
         );
         assert_eq!(in_likely_order(known(), Some("xfs")), known());
         assert_eq!(in_likely_order(known(), None), known());
+    }
+
+    #[test]
+    fn a_mapped_disk_is_known_by_its_driver() {
+        let driver = tempfile::tempdir().unwrap();
+        assert!(!has_mapped(driver.path()) && !has_mapped(Path::new("/no/such")));
+        for name in ["bind", "uevent", "unbind"] {
+            std::fs::write(driver.path().join(name), "").unwrap();
+        }
+        assert!(!has_mapped(driver.path()));
+        std::fs::create_dir(driver.path().join("virtio4")).unwrap();
+        assert!(has_mapped(driver.path()));
     }
 
     #[test]

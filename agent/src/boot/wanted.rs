@@ -9,6 +9,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::scripts::Scripts;
 use super::{BootError, memory, restrict};
+use crate::log;
 
 /// Settings, as far as they have come.
 #[derive(Debug, Default)]
@@ -17,6 +18,7 @@ pub(super) struct Wanted {
     scripts: Option<Scripts>,
     pub(super) restricted: bool,
     pub(super) init: Option<InitProgram>,
+    working_dir: Option<String>,
     failed: Option<BootError>,
 }
 
@@ -44,6 +46,10 @@ impl Wanted {
             }
             Setting::Init(init) => {
                 self.init = Some(init);
+                Ok(())
+            }
+            Setting::WorkingDir(path) => {
+                self.working_dir = Some(path);
                 Ok(())
             }
             // The kernel has it from the host already.
@@ -94,6 +100,10 @@ impl Wanted {
         for tmpfs in &self.tmpfs {
             mount(tmpfs, self.restricted)?;
         }
+        // In what is mounted, if it is there. Root's, as whom the image runs or not.
+        if let Some(path) = &self.working_dir {
+            make_working_dir(path);
+        }
         if let Some(scripts) = self.scripts.take() {
             scripts.attach()?;
         }
@@ -118,6 +128,19 @@ fn plain(path: &str) -> Result<String, &'static str> {
         Some(&".msb") => Err("/.msb belongs to the agent"),
         Some(_) if names.contains(&"..") => Err("there may be no \"..\" in it"),
         Some(_) => Ok(format!("/{}", names.join("/"))),
+    }
+}
+
+/// Makes the directory that the image wants its commands to begin in. An image that has something else in its
+/// place is none that cannot boot: the commands that begin there tell of it.
+fn make_working_dir(path: &str) {
+    if !path.starts_with('/') || path.len() > MAX_TMPFS_PATH {
+        return log::info("the image's working directory is no path, and is not made");
+    }
+    if let Err(error) = memory::path(path) {
+        log::info(&format!(
+            "the image's working directory {path:?} is not made: {error}"
+        ));
     }
 }
 

@@ -248,3 +248,48 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_images_working_directory_is_made_where_it_is_missing() {
+    in_root(|| {
+        let dir = |path: &str| Setting::WorkingDir(path.to_owned());
+        // After memory, whatever comes first.
+        applied([dir("/cache/app"), Setting::Tmpfs(memory_at("/cache"))]).unwrap();
+        assert!(is_mount("/cache/app"));
+        // Through a link of the root's, and never out of the root.
+        fs::create_dir("/srv").unwrap();
+        symlink("/srv", "/link").unwrap();
+        symlink("../../../../up", "/out").unwrap();
+        fs::create_dir("/up").unwrap();
+        applied([dir("/link/a/b/")]).unwrap();
+        applied([dir("/out/a")]).unwrap();
+        assert!(fs::metadata("/up/a").unwrap().is_dir());
+        for path in ["/srv/a", "/srv/a/b"] {
+            let made = fs::metadata(path).unwrap();
+            assert!(made.is_dir());
+            assert_eq!((made.uid(), made.gid()), (0, 0));
+            assert_eq!(made.permissions().mode() & 0o7777, 0o755);
+        }
+        // What is there stays as it is.
+        fs::set_permissions("/srv/a", fs::Permissions::from_mode(0o700)).unwrap();
+        applied([dir("/srv/a")]).unwrap();
+        let kept = fs::metadata("/srv/a").unwrap();
+        assert_eq!(kept.permissions().mode() & 0o7777, 0o700);
+        // What cannot be is no boot that fails.
+        fs::write("/file", "").unwrap();
+        symlink("/nowhere", "/dangling").unwrap();
+        let long = format!("/{}", "a/".repeat(4000));
+        for path in [
+            "/file",
+            "/file/a",
+            "/dangling",
+            "relative",
+            "/a\0b",
+            "",
+            &long,
+        ] {
+            applied([dir(path)]).unwrap();
+        }
+        assert!(!fs::exists("/nowhere").unwrap() && !fs::exists("/a").unwrap());
+    });
+}

@@ -56,6 +56,12 @@ pub(crate) fn home() -> MicrosandboxResult<PathBuf> {
         })
 }
 
+/// Whether sandboxes may have the pages of their images in common. They do unless `MSB_MAP_IMAGES` is `0`: what is shared
+/// can be watched, by timing, by those who share it.
+pub(crate) fn map_images() -> bool {
+    env::var_os("MSB_MAP_IMAGES").is_none_or(|value| value != "0")
+}
+
 /// Finds an installed part.
 pub(crate) fn find(component: Component, home: &Path) -> MicrosandboxResult<PathBuf> {
     let searched = match env::var_os(component.variable()).filter(|path| !path.is_empty()) {

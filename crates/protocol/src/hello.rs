@@ -30,9 +30,13 @@ impl Features {
     /// A root of two disks, one over the other ([`Root::Overlay`](crate::Root::Overlay)).
     pub const OVERLAY: Self = Self(1 << 3);
 
+    /// Such a root whose disk below is mapped into the guest's memory ([`Root::Mapped`](crate::Root::Mapped)).
+    pub const MAPPED: Self = Self(1 << 4);
+
     /// What this build can do.
-    pub const SUPPORTED: Self =
-        Self(Self::SESSIONS.0 | Self::FILES.0 | Self::SETTINGS.0 | Self::OVERLAY.0);
+    pub const SUPPORTED: Self = Self(
+        Self::SESSIONS.0 | Self::FILES.0 | Self::SETTINGS.0 | Self::OVERLAY.0 | Self::MAPPED.0,
+    );
 
     /// What both have.
     pub const fn both(self, other: Self) -> Self {

@@ -183,6 +183,17 @@ pub enum Root {
         /// The serial of the disk above: an ext4 file system, which is grown until it fills its disk.
         upper: String,
     },
+    /// The same, but that the disk below is mapped into the guest's memory. Only for a guest that has
+    /// [`Features::MAPPED`](crate::Features::MAPPED).
+    Mapped {
+        /// The block device of the disk below, `/dev/pmem0`: such disks have no serials. Its files are used in place where
+        /// its file system can do that.
+        lower: String,
+        /// Its file system; tried in turn when not given.
+        fstype: Option<String>,
+        /// The serial of the disk above, as with [`Root::Overlay`].
+        upper: String,
+    },
 }
 
 /// The guest serves commands.

@@ -54,6 +54,9 @@ pub enum Setting {
         /// The host's time: nanoseconds since 1970, UTC.
         unix_ns: u64,
     },
+    /// The directory that the image wants its commands to begin in: an absolute path. It and those above it are
+    /// made where they are missing.
+    WorkingDir(String),
 }
 
 /// Memory that is mounted.

@@ -14,20 +14,28 @@ const FILE: &str = concat!(
 );
 
 fn host() -> Vec<(&'static str, HostMessage)> {
-    let boot = |fstype: Option<&str>| {
+    let boot = |root| {
         HostMessage::Boot(BootRequest {
-            root: Root::Overlay {
-                lower: "root".into(),
-                fstype: fstype.map(str::to_owned),
-                upper: "upper".into(),
-            },
+            root,
             hostname: Some("box".into()),
             env: vec![],
         })
     };
+    let overlay = |fstype: Option<&str>| Root::Overlay {
+        lower: "root".into(),
+        fstype: fstype.map(str::to_owned),
+        upper: "upper".into(),
+    };
+    let mapped = |fstype: Option<&str>| Root::Mapped {
+        lower: "/dev/pmem0".into(),
+        fstype: fstype.map(str::to_owned),
+        upper: "upper".into(),
+    };
     vec![
-        ("host.boot.overlay", boot(Some("erofs"))),
-        ("host.boot.overlay.guess", boot(None)),
+        ("host.boot.overlay", boot(overlay(Some("erofs")))),
+        ("host.boot.overlay.guess", boot(overlay(None))),
+        ("host.boot.mapped", boot(mapped(Some("erofs")))),
+        ("host.boot.mapped.guess", boot(mapped(None))),
     ]
 }
 

@@ -51,6 +51,7 @@ fn host() -> Vec<(&'static str, HostMessage)> {
                 unix_ns: 1_700_000_000_000_000_000,
             },
         ),
+        ("host.setting.working-dir", S::WorkingDir("/app".into())),
     ];
     settings
         .into_iter()

@@ -164,6 +164,8 @@ pub struct Launch {
     /// The template of writable layers, where one is installed. Only a creation needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upper_template: Option<PathBuf>,
+    /// Whether images may be mapped into the memory of guests, so that sandboxes have their pages in common.
+    pub map_images: bool,
     /// The writable layer of a snapshot, which a creation begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_upper: Option<PathBuf>,

@@ -23,6 +23,7 @@ use msb_types::SandboxConfig;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::durable::{self, sync_dir};
 use crate::end::EndRecord;
 use crate::isolation::Isolation;
 use crate::rundir::RunDir;
@@ -171,9 +172,7 @@ impl SandboxDir {
         let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
         serde_json::to_writer_pretty(&mut file, value)?;
         file.write_all(b"\n")?;
-        file.as_file().sync_all()?;
-        file.persist(self.path.join(name))?;
-        sync_dir(&self.path)
+        durable::persist(file, &self.path.join(name))
     }
 
     fn read<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
@@ -281,10 +280,6 @@ fn delete(path: &Path) -> io::Result<()> {
 
 fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
 
 #[cfg(test)]

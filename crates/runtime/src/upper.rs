@@ -11,6 +11,8 @@ use std::path::Path;
 use msb_image::snapshot::always;
 use msb_image::snapshot::copy::copy;
 
+use crate::durable;
+
 /// The name of a sandbox's writable layer in its directory.
 pub const FILE: &str = "upper.ext4";
 
@@ -70,12 +72,7 @@ pub fn make(source: &Path, target: &Path, bytes: u64) -> Result<(), UpperError> 
     let new = tempfile::NamedTempFile::new_in(directory).map_err(unwritable)?;
     copy(&from, new.as_file(), &mut always)
         .and_then(|_| new.as_file().set_len(bytes))
-        .and_then(|()| new.as_file().sync_all())
-        .map_err(unwritable)?;
-    new.persist(target)
-        .map_err(|error| unwritable(error.error))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
+        .and_then(|()| durable::persist(new, target))
         .map_err(unwritable)
 }
 

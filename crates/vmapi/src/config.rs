@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::disk::DiskConfig;
 use crate::isolation::Requirement;
+use crate::pmem::PmemConfig;
 use crate::size::MemorySize;
 
 /// Where a file or a socket comes from.
@@ -87,6 +88,9 @@ pub struct VmConfig {
     /// Disks in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disk: Vec<DiskConfig>,
+    /// Disks that are mapped into the guest's memory, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pmem: Vec<PmemConfig>,
     /// The vsock device, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vsock: Option<VsockConfig>,
@@ -122,6 +126,7 @@ impl VmConfig {
             cpus: default_cpus(),
             memory: default_memory(),
             disk: Vec::new(),
+            pmem: Vec::new(),
             vsock: None,
             console: ConsoleTarget::None,
             serial: ConsoleTarget::None,

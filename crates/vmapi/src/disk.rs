@@ -35,10 +35,10 @@ pub enum DiskContent {
 pub struct DiskExtent {
     /// The file or block device.
     pub path: Source,
-    /// Where it begins in that, in bytes: a multiple of 512.
+    /// Where it begins in that, in bytes: a multiple of 512, or of 4096 where the disk is mapped.
     #[serde(default)]
     pub offset: u64,
-    /// Its bytes: a multiple of 512.
+    /// Its bytes: a multiple of 512, or of 4096 where the disk is mapped.
     pub length: u64,
 }
 
@@ -70,19 +70,36 @@ struct Shape {
 /// A disk with no content, or with two.
 #[derive(Debug, thiserror::Error)]
 #[error("a disk has either `path`, or `extents`, a list of {{path, offset, length}}")]
-struct OneOfTwo;
+pub(crate) struct OneOfTwo;
+
+impl DiskContent {
+    /// From the two ways to write it.
+    pub(crate) fn of(
+        path: Option<Source>,
+        extents: Option<Vec<DiskExtent>>,
+    ) -> Result<Self, OneOfTwo> {
+        match (path, extents) {
+            (Some(source), None) => Ok(Self::Whole(source)),
+            (None, Some(extents)) => Ok(Self::Extents(extents)),
+            _ => Err(OneOfTwo),
+        }
+    }
+
+    /// To the two ways to write it.
+    pub(crate) fn into_parts(self) -> (Option<Source>, Option<Vec<DiskExtent>>) {
+        match self {
+            Self::Whole(source) => (Some(source), None),
+            Self::Extents(extents) => (None, Some(extents)),
+        }
+    }
+}
 
 impl TryFrom<Shape> for DiskConfig {
     type Error = OneOfTwo;
 
     fn try_from(shape: Shape) -> Result<Self, OneOfTwo> {
-        let content = match (shape.path, shape.extents) {
-            (Some(source), None) => DiskContent::Whole(source),
-            (None, Some(extents)) => DiskContent::Extents(extents),
-            _ => return Err(OneOfTwo),
-        };
         Ok(Self {
-            content,
+            content: DiskContent::of(shape.path, shape.extents)?,
             read_only: shape.read_only,
             id: shape.id,
         })
@@ -91,10 +108,7 @@ impl TryFrom<Shape> for DiskConfig {
 
 impl From<DiskConfig> for Shape {
     fn from(disk: DiskConfig) -> Self {
-        let (path, extents) = match disk.content {
-            DiskContent::Whole(source) => (Some(source), None),
-            DiskContent::Extents(extents) => (None, Some(extents)),
-        };
+        let (path, extents) = disk.content.into_parts();
         Self {
             path,
             extents,

@@ -15,6 +15,7 @@ mod counters;
 mod disk;
 mod exit;
 mod isolation;
+mod pmem;
 mod size;
 
 pub use config::{ConsoleTarget, Source, VmConfig, VsockConfig};
@@ -26,4 +27,5 @@ pub use counters::{Counters, DiskCounters};
 pub use disk::{DiskConfig, DiskContent, DiskExtent};
 pub use exit::ExitCode;
 pub use isolation::{Isolation, Layer, LayerReport, Requirement, Strength};
+pub use pmem::PmemConfig;
 pub use size::{MemorySize, ParseSizeError};

@@ -5,6 +5,7 @@ mod disk;
 mod duties;
 mod ends;
 pub(crate) mod image;
+mod mapped;
 mod space;
 
 use std::fs;

@@ -2,6 +2,7 @@
 
 mod control;
 mod machine;
+mod mapped;
 mod pause;
 mod refused;
 

@@ -13,7 +13,7 @@ use msb_vmapi::{ConsoleTarget, DiskContent, Source, VmConfig};
 use msb_vmm::blueprint::{Blueprint, Host};
 use rustix::fs::{MemfdFlags, memfd_create};
 
-const HOST: Host = Host { memory: 8 << 30, max_vcpus: 64 };
+const HOST: Host = Host { memory: 8 << 30, max_vcpus: 64, address_bits: 40 };
 
 fn memory_file(contents: &[u8]) -> Option<OwnedFd> {
     let mut file = File::from(memfd_create("fuzz", MemfdFlags::CLOEXEC).ok()?);
@@ -35,8 +35,10 @@ fuzz_target!(|bytes: &[u8]| {
     no_path(&mut config.kernel);
     config.control = None;
     config.initrd.iter_mut().for_each(no_path);
-    for disk in &mut config.disk {
-        match &mut disk.content {
+    let disks = config.disk.iter_mut().map(|disk| &mut disk.content);
+    let mapped = config.pmem.iter_mut().map(|disk| &mut disk.content);
+    for content in disks.chain(mapped) {
+        match content {
             DiskContent::Whole(source) => no_path(source),
             DiskContent::Extents(extents) => extents.iter_mut().for_each(|extent| no_path(&mut extent.path)),
         }
@@ -49,7 +51,7 @@ fuzz_target!(|bytes: &[u8]| {
             other => *other = ConsoleTarget::None,
         }
     }
-    let files = [kernel.get(1..).unwrap_or_default(), b"initrd", &[0; 1024], &[0; 1000], b""];
+    let files = [kernel.get(1..).unwrap_or_default(), b"initrd", &[0; 8192], &[0; 1000], b""];
     let Some(descriptors) = files.into_iter().map(memory_file).collect() else { return };
     let _ = Blueprint::new(config, descriptors, &HOST);
 });

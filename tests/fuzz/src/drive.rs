@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vmm_virtio::Device;
-use vmm_virtio::testing::{Buffer, Harness, guest_ram};
+use vmm_virtio::testing::{Buffer, Harness, guest_ram_and_disk};
 
 use crate::Script;
 
@@ -13,6 +13,9 @@ const MEMORY: usize = 1 << 20;
 const MOST: usize = 200;
 /// Rounds of the event loop after which a device that is still busy spins.
 const ROUNDS: usize = 300;
+
+/// A byte before an operation after which the mapped disk's file has another length.
+const CUT: u8 = 0xfd;
 
 /// The host's side of a device.
 pub trait Host {
@@ -25,13 +28,18 @@ pub trait Host {
 
 /// Lets the script's driver loose on a device. It panics if the device does, or if it spins.
 pub fn drive<D: Device>(device: D, host: &mut dyn Host, script: &mut Script<'_>) {
-    let mut harness = Harness::new(device, guest_ram(MEMORY));
+    // A disk is mapped far above memory: its addresses come up in scripts, and its file is cut short by some.
+    let (memory, disk) = guest_ram_and_disk(MEMORY, 0);
+    let mut harness = Harness::new(device, memory);
     let flags = script.u8();
     harness.reset_rings_with(flags & 1 == 0);
     start(&mut harness, flags);
     for _ in 0..MOST {
         if script.is_empty() {
             break;
+        }
+        if script.peek() == Some(CUT) {
+            let _ = disk.set_len(u64::from(script.u16()));
         }
         if step(&mut harness, host, script).is_err() {
             // As the loop does with a fault: the device is stopped, and the driver resets it.

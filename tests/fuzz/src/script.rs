@@ -1,5 +1,7 @@
 //! Numbers from bytes; when the bytes run out, zeros.
 
+use vmm_virtio::testing::DISK;
+
 /// A fuzz input that is being read.
 #[derive(Debug)]
 pub struct Script<'a>(&'a [u8]);
@@ -13,6 +15,11 @@ impl<'a> Script<'a> {
     /// Whether all of it was read.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The next byte, which stays.
+    pub fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
     }
 
     /// The next byte.
@@ -47,11 +54,12 @@ impl<'a> Script<'a> {
         now
     }
 
-    /// A guest address: mostly within the first 128 KiB, sometimes anywhere.
+    /// A guest address: mostly within the first 128 KiB, sometimes in the mapped disk or anywhere.
     pub fn address(&mut self) -> u64 {
         match self.u8() {
             0xff => self.u64(),
             0xfe => (1 << 20) - u64::from(self.u8()),
+            0xfc => DISK + u64::from(self.u16()),
             page => (u64::from(page % 32) << 12) + u64::from(self.u8()) * 8,
         }
     }

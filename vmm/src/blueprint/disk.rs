@@ -18,6 +18,8 @@ pub const MAX_EXTENTS: usize = 256;
 
 /// What offsets and lengths are multiples of.
 const SECTOR: u64 = 512;
+/// And where the disk is mapped.
+const PAGE: u64 = vmm_virtio::window::WINDOW_PAGE;
 
 /// A file of which stretches are parts of disks.
 #[derive(Clone)]
@@ -42,7 +44,7 @@ pub(super) fn open(files: &mut Files, disk: DiskConfig) -> Result<Block, Bluepri
         }
         DiskContent::Extents(extents) if disk.read_only => {
             let name = format!("the disk of {} extents", extents.len());
-            put_together(files, extents)?
+            put_together(files, extents, SECTOR)?
                 .and_then(|backing| Block::with_backing(backing, options))
                 .map_err(|source| BlueprintError::Disk { name, source })
         }
@@ -50,10 +52,37 @@ pub(super) fn open(files: &mut Files, disk: DiskConfig) -> Result<Block, Bluepri
     }
 }
 
-/// The extents as one disk. The inner error is about all of them.
+/// What is to be mapped: opened and locked as what several machines read, and made of whole pages.
+pub(super) fn open_mapped(
+    files: &mut Files,
+    content: DiskContent,
+) -> Result<Backing, BlueprintError> {
+    let (name, backing) = match content {
+        DiskContent::Whole(source) => {
+            let Part { file, name, size } = files.part(source)?;
+            if !size.is_multiple_of(PAGE) {
+                return Err(BlueprintError::MappedUnaligned { name, bytes: size });
+            }
+            let extent = Extent {
+                file,
+                offset: 0,
+                len: size,
+            };
+            (name, Backing::extents(vec![extent]))
+        }
+        DiskContent::Extents(extents) => {
+            let name = format!("the mapped disk of {} extents", extents.len());
+            (name, put_together(files, extents, PAGE)?)
+        }
+    };
+    backing.map_err(|source| BlueprintError::Disk { name, source })
+}
+
+/// The extents as one disk; they begin and end at multiples of `unit`. The inner error is about all of them.
 fn put_together(
     files: &mut Files,
     extents: Vec<DiskExtent>,
+    unit: u64,
 ) -> Result<Result<Backing, vmm_virtio::block::BlockError>, BlueprintError> {
     if extents.len() > MAX_EXTENTS {
         return Err(BlueprintError::TooManyExtents {
@@ -67,23 +96,29 @@ fn put_together(
     let extents = extents
         .into_iter()
         .enumerate()
-        .map(|(index, extent)| measure(files, index, extent))
+        .map(|(index, extent)| measure(files, index, extent, unit))
         .collect::<Result<_, _>>()?;
     Ok(Backing::extents(extents))
 }
 
 /// Opens the file of an extent, unless that was done before, and sees that it has all of it.
-fn measure(files: &mut Files, index: usize, extent: DiskExtent) -> Result<Extent, BlueprintError> {
+fn measure(
+    files: &mut Files,
+    index: usize,
+    extent: DiskExtent,
+    unit: u64,
+) -> Result<Extent, BlueprintError> {
     let DiskExtent {
         path,
         offset,
         length,
     } = extent;
-    if !offset.is_multiple_of(SECTOR) || !length.is_multiple_of(SECTOR) {
+    if !(offset | length).is_multiple_of(unit) {
         return Err(BlueprintError::ExtentUnaligned {
             index,
             offset,
             length,
+            unit,
         });
     }
     let end = offset

@@ -189,9 +189,9 @@ pub enum BlueprintError {
     /// No extents, or none with bytes.
     #[error("disk: its extents have no bytes; give one that has")]
     ExtentsEmpty,
-    /// An extent is not made of sectors.
+    /// An extent is not made of sectors, or pages.
     #[error(
-        "disk: extent {index} (from 0) is {length} bytes at {offset}; give multiples of 512 for both"
+        "disk: extent {index} (from 0) is {length} bytes at {offset}; give multiples of {unit} for both"
     )]
     ExtentUnaligned {
         /// Which one, from 0.
@@ -200,6 +200,8 @@ pub enum BlueprintError {
         offset: u64,
         /// Its bytes.
         length: u64,
+        /// What both have to be multiples of.
+        unit: u64,
     },
     /// An extent ends where no file can.
     #[error("disk: extent {index} (from 0) ends beyond 16 EiB; no file has that many bytes")]
@@ -221,6 +223,29 @@ pub enum BlueprintError {
         end: u64,
         /// The file's bytes.
         size: u64,
+    },
+    /// A file that is to be mapped ends within a page.
+    #[error(
+        "pmem: {name} has {bytes} bytes, not a multiple of 4096: extend it with `truncate -s %4096 FILE`, or \
+         attach it as a disk"
+    )]
+    MappedUnaligned {
+        /// Path or descriptor.
+        name: String,
+        /// Its bytes.
+        bytes: u64,
+    },
+    /// More is to be mapped than there are addresses for.
+    #[error(
+        "pmem: the mapped disks have {} together, and at most {} can be mapped here: attach some as disks",
+        size(given),
+        size(max)
+    )]
+    MappedTooLarge {
+        /// Bytes of all of them.
+        given: u64,
+        /// Most bytes.
+        max: u64,
     },
     /// More disks than slots.
     #[error("{given} disks; give at most {max}")]
@@ -306,6 +331,7 @@ impl BlueprintError {
             Self::Disk { .. }
             | Self::DiskNotWritable { .. }
             | Self::DiskLock { .. }
+            | Self::MappedUnaligned { .. }
             | Self::ExtentBeyondEnd { .. } => ErrorKind::Disk,
             Self::DiskInUse { .. } => ErrorKind::DiskInUse,
             Self::SocketPathTooLong { .. }
@@ -315,6 +341,7 @@ impl BlueprintError {
             Self::CommandLineTooLong { .. }
             | Self::CommandLineZero
             | Self::TooManyDisks { .. }
+            | Self::MappedTooLarge { .. }
             | Self::ExtentsWritable
             | Self::TooManyExtents { .. }
             | Self::ExtentsEmpty

@@ -12,6 +12,7 @@ mod disk;
 mod error;
 mod files;
 mod lock;
+mod mapped;
 mod sockets;
 
 use std::fs::File;
@@ -24,15 +25,16 @@ use vmm_virtio::block::Block;
 
 use crate::arch::x86_64::boot::{self, Module};
 use crate::arch::x86_64::kernel::KernelImage;
-use crate::arch::x86_64::layout;
+use crate::arch::x86_64::{cpuid, layout};
 use crate::jail::{Needs, regular_size};
-use crate::memory::{MIN_MEMORY, PAGE, RamLayout};
+use crate::memory::{MIN_MEMORY, MappedDisk, PAGE, RamLayout};
 use crate::porter::Keys;
 use crate::terminal;
 
 pub use disk::MAX_EXTENTS;
 pub use error::{BlueprintError, Part};
 use files::Files;
+pub use mapped::MAX_MAPPED;
 pub use sockets::SocketFile;
 
 /// What a kernel is told when nobody says otherwise, beside its console: how to end, to say only what
@@ -43,7 +45,7 @@ pub const DEFAULT_COMMAND_LINE: &str = "reboot=k panic=-1 quiet loglevel=3 tsc=r
 
 /// Slots that devices of every machine have: console and rng.
 const FIXED_DEVICES: usize = 2;
-/// Most disks of a machine: the slots that are left beside the fixed devices and vsock.
+/// Most disks of a machine, mapped ones among them: the slots that are left beside the fixed devices and vsock.
 pub const MAX_DISKS: usize = layout::SLOTS - FIXED_DEVICES - 1;
 
 /// The least context id that is a guest's.
@@ -56,6 +58,8 @@ pub struct Host {
     pub memory: u64,
     /// Most vCPUs that KVM gives one machine.
     pub max_vcpus: u32,
+    /// Bits of a guest's address.
+    pub address_bits: u32,
 }
 
 impl Host {
@@ -67,6 +71,7 @@ impl Host {
         Self {
             memory: total.saturating_mul(u64::from(info.mem_unit)),
             max_vcpus,
+            address_bits: cpuid::address_bits(),
         }
     }
 }
@@ -123,6 +128,7 @@ pub struct Blueprint {
     pub(crate) cpus: u8,
     pub(crate) ram: RamLayout,
     pub(crate) disks: Vec<Block>,
+    pub(crate) mapped: Vec<MappedDisk>,
     pub(crate) vsock: Option<VsockPart>,
     pub(crate) console: ConsolePart,
     pub(crate) serial: Option<ConsolePart>,
@@ -159,17 +165,17 @@ impl Blueprint {
             .initrd
             .map(|source| open_initrd(&mut files, source, &ram, &kernel.image))
             .transpose()?;
-        if config.disk.len() > MAX_DISKS {
-            return Err(BlueprintError::TooManyDisks {
-                given: config.disk.len(),
-                max: MAX_DISKS,
-            });
+        let given = config.disk.len().saturating_add(config.pmem.len());
+        if given > MAX_DISKS {
+            let max = MAX_DISKS;
+            return Err(BlueprintError::TooManyDisks { given, max });
         }
         let disks = config
             .disk
             .into_iter()
             .map(|disk| disk::open(&mut files, disk))
             .collect::<Result<_, _>>()?;
+        let mapped = mapped::open(&mut files, config.pmem, &ram, host)?;
         let console = match open_console(&mut files, config.console, Part::Console)? {
             Some(console) => console,
             None => ConsolePart::Output(files::null_sink()?),
@@ -192,6 +198,7 @@ impl Blueprint {
             cpus,
             ram,
             disks,
+            mapped,
             vsock,
             console,
             serial,
@@ -204,13 +211,15 @@ impl Blueprint {
     pub fn needs(&self) -> Needs {
         let threads = u64::from(self.cpus).saturating_add(self.disks.len() as u64);
         let disk = self.disks.iter().map(Block::writable_bytes).max();
-        let disk_files = self.disks.iter().map(Block::files).sum();
+        let attached = self.disks.iter().map(Block::files);
+        let disk_files = attached.chain(self.mapped.iter().map(|disk| disk.files.files()));
         let consoles = [Some(&self.console), self.serial.as_ref()];
         let grows = consoles.into_iter().flatten().any(ConsolePart::is_file);
+        let mapped = self.mapped.iter().map(MappedDisk::addresses);
         Needs {
-            memory: self.ram.bytes(),
+            memory: mapped.fold(self.ram.bytes(), u64::saturating_add),
             threads,
-            disk_files,
+            disk_files: disk_files.sum(),
             largest_file: (!grows).then_some(disk.unwrap_or(0)),
         }
     }

@@ -9,6 +9,7 @@ use msb_vmapi::{DiskConfig, ErrorKind, MemorySize};
 use tempfile::TempDir;
 
 mod extents;
+mod mapped;
 
 use super::*;
 use crate::test_support::TinyKernel;
@@ -16,6 +17,7 @@ use crate::test_support::TinyKernel;
 const HOST: Host = Host {
     memory: 8 << 30,
     max_vcpus: 1024,
+    address_bits: 46,
 };
 
 struct Place {

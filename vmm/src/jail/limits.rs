@@ -2,7 +2,7 @@
 //!
 //! | what | how much |
 //! | --- | --- |
-//! | addresses | the guest's memory, and room for the VMM itself |
+//! | addresses | the guest's memory, its mapped disks, and room for the VMM itself |
 //! | a file | the largest disk that can be written to; no limit if output goes to a file |
 //! | descriptors | all that devices, connections and clients may have open, and the disks' files |
 //! | core | none |
@@ -33,7 +33,7 @@ const OTHER_THREADS: u64 = 8;
 /// What a machine needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
-    /// Bytes of the guest's memory.
+    /// Bytes of address space for the guest's memory and for its mapped disks.
     pub memory: u64,
     /// Threads: processors and disks.
     pub threads: u64,

@@ -28,6 +28,9 @@ pub enum Exit<'a> {
     Interrupted,
     /// A triple fault.
     TripleFault,
+    /// The host cannot give the guest a page of its memory, at this address where KVM says it: a file of a mapped
+    /// disk has lost it, or the host's memory is failing.
+    MemoryLost(Option<u64>),
     /// The processor cannot go on.
     Failed(String),
     /// Nothing that matters.
@@ -93,10 +96,13 @@ impl Vcpu {
                 Exit::Failed(why.to_owned())
             }
             Ok(VcpuExit::Intr) => Exit::Interrupted,
+            // Kernels before 6.8 say no more than the error.
+            Ok(VcpuExit::MemoryFault { gpa, .. }) => Exit::MemoryLost(Some(gpa)),
             Ok(VcpuExit::Hlt | VcpuExit::IrqWindowOpen) => Exit::Other,
             Ok(exit) => Exit::Failed(format!("KVM exit that this machine never causes: {exit:?}")),
             Err(error) => match error.errno() {
                 libc::EINTR | libc::EAGAIN => Exit::Interrupted,
+                libc::EFAULT | libc::EHWPOISON => Exit::MemoryLost(None),
                 _ => Exit::Failed(format!("KVM_RUN: {error}")),
             },
         }

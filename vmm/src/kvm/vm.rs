@@ -3,7 +3,7 @@
 
 use std::os::fd::{FromRawFd, RawFd};
 
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use vmm_virtio::GuestRam;
@@ -42,17 +42,21 @@ impl Vm {
 
     fn map_memory(&self) -> Result<(), KvmError> {
         for (slot, mapping) in (0..).zip(memory::mappings(&self.ram)) {
+            // A write to what is read-only becomes one to an address without memory.
+            let (flags, what) = match mapping.read_only {
+                true => (KVM_MEM_READONLY, "map a disk into guest memory"),
+                false => (0, "map guest memory"),
+            };
             let region = kvm_userspace_memory_region {
                 slot,
-                flags: 0,
+                flags,
                 guest_phys_addr: mapping.guest,
                 memory_size: mapping.len,
                 userspace_addr: mapping.host,
             };
             // SAFETY: the mapping is `mapping.len` bytes long, is kept by `self.ram`, and `fd` is
             // closed with it; nothing holds a Rust reference into it.
-            unsafe { self.fd.set_user_memory_region(region) }
-                .map_err(KvmError::call("map guest memory"))?;
+            unsafe { self.fd.set_user_memory_region(region) }.map_err(KvmError::call(what))?;
         }
         Ok(())
     }

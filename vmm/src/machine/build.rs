@@ -8,6 +8,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use vmm_virtio::block::Block;
 use vmm_virtio::console::Console;
+use vmm_virtio::pmem::Pmem;
 use vmm_virtio::rng::Rng;
 use vmm_virtio::vsock::{Connector, Vsock};
 use vmm_virtio::{Device, GuestRam, Interest, Irq, Placement, Register, Tag};
@@ -27,7 +28,7 @@ use crate::event_loop::{EventLoop, Mailbox, SlotId};
 use crate::jail::Jail;
 use crate::kvm::{self, System, Vcpu, Vm};
 use crate::legacy::{KeyboardController, PowerPorts, Serial};
-use crate::memory::{self, RamLayout};
+use crate::memory::{self, MappedDisk, RamLayout};
 use crate::message::{MAX_MESSAGES, Message};
 use crate::porter::Porter;
 use crate::terminal::{self, Escape, Keyboard, RawMode, Sink};
@@ -54,7 +55,7 @@ pub(super) fn build(
         Some((connection, id)) => (Some(connection), Some(id)),
         None => (None, None),
     };
-    let mut build = Build::new(system, &blueprint.ram)?;
+    let mut build = Build::new(system, &blueprint.ram, blueprint.mapped)?;
     build.jail = surroundings.jail;
     stage("machine and memory made");
     build.console(blueprint.console)?;
@@ -68,10 +69,15 @@ pub(super) fn build(
         );
         build.vsock(vsock, connector)?;
     }
-    let disks = blueprint.disks.iter().map(Block::counters).collect();
+    let disks: Vec<_> = blueprint.disks.iter().map(Block::counters).collect();
     for (number, mut disk) in blueprint.disks.into_iter().enumerate() {
         disk.tell_host_errors(Box::new(DiskTrouble::new(build.mailbox.clone(), number)));
         build.device(FIRST_DISK_SLOT + number, Box::new(disk))?;
+    }
+    let windows = build.vm.ram().windows();
+    let mapped: Vec<_> = windows.iter().map(Pmem::new).collect();
+    for (number, device) in mapped.into_iter().enumerate() {
+        build.device(FIRST_DISK_SLOT + disks.len() + number, Box::new(device))?;
     }
     let description = acpi::Description {
         cpus: blueprint.cpus,
@@ -170,8 +176,12 @@ struct Build {
 }
 
 impl Build {
-    fn new(system: &System, ram: &RamLayout) -> Result<Self, MachineError> {
-        let vm = Vm::new(system, memory::map(ram)?)?;
+    fn new(
+        system: &System,
+        ram: &RamLayout,
+        mapped: Vec<MappedDisk>,
+    ) -> Result<Self, MachineError> {
+        let vm = Vm::new(system, memory::map(ram, mapped)?)?;
         let mailbox = Mailbox::new(MAX_MESSAGES).map_err(MachineError::host("make an eventfd"))?;
         let mut events = EventLoop::new().map_err(MachineError::host("make an event loop"))?;
         let mailbox_slot = events

@@ -7,8 +7,8 @@
 //! `Walk` follows the links once, copies what it finds, and refuses the chain if anything is wrong
 //! with it: an index beyond its table, a loop, a table that is ragged or nested, a buffer that is
 //! empty or not in memory, the wrong order, too many bytes. A [`Chain`] is what is left: ranges that
-//! are known to be memory. The guest can still change the *contents* of the buffers at any time, so
-//! a device copies a header out and judges the copy.
+//! are known to be memory, or, where they are only read, in a mapped disk. The guest can still change
+//! the *contents* of the buffers at any time, so a device copies a header out and judges the copy.
 //!
 //! Offsets into a chain count bytes from the start of its readable part, or of its writable part, as
 //! if each were one piece: no device may rely on how the driver cut them up (virtio 1.2, section
@@ -95,7 +95,13 @@ impl Chain {
         offset: u32,
         len: usize,
     ) -> Result<Iovecs<'m>, Fault> {
-        iovecs(mem, ranges(self.readable_segments(), offset, len))
+        let mut vector = Iovecs::new();
+        for (addr, len) in ranges(self.readable_segments(), offset, len) {
+            if !mem.gather(addr, len, &mut vector)? {
+                break;
+            }
+        }
+        Ok(vector)
     }
 
     /// Host addresses of up to `len` bytes of the writable part, for a system call that fills them.
@@ -106,7 +112,13 @@ impl Chain {
         offset: u32,
         len: usize,
     ) -> Result<Iovecs<'m>, Fault> {
-        iovecs(mem, ranges(self.writable_segments(), offset, len))
+        let mut vector = Iovecs::new();
+        for (addr, len) in ranges(self.writable_segments(), offset, len) {
+            if !mem.scatter(addr, len, &mut vector)? {
+                break;
+            }
+        }
+        Ok(vector)
     }
 
     pub(crate) fn into_segments(self) -> Segments {
@@ -145,21 +157,6 @@ fn ranges(segments: &[Segment], offset: u32, len: usize) -> impl Iterator<Item =
         left -= here;
         (here > 0).then_some((addr, here))
     })
-}
-
-fn iovecs<'m>(
-    mem: &'m GuestRam,
-    ranges: impl Iterator<Item = (u64, usize)>,
-) -> Result<Iovecs<'m>, Fault> {
-    let mut vector = Iovecs::new();
-    for (addr, len) in ranges {
-        for slice in mem.slices(addr, len) {
-            if !vector.push(&slice?) {
-                return Ok(vector);
-            }
-        }
-    }
-    Ok(vector)
 }
 
 /// Follows the descriptors of one queue.
@@ -279,10 +276,14 @@ impl Walk<'_> {
         if len == 0 {
             return Err(Fault::DescriptorEmpty { queue });
         }
-        if !self.mem.contains(addr, u64::from(len)) {
+        let writable = descriptor.flags & VRING_DESC_F_WRITE != 0;
+        let is_there = match writable {
+            true => self.mem.contains(addr, u64::from(len)),
+            false => self.mem.is_readable(addr, u64::from(len)),
+        };
+        if !is_there {
             return Err(Fault::DescriptorRange { queue, addr, len });
         }
-        let writable = descriptor.flags & VRING_DESC_F_WRITE != 0;
         if !writable && chain.readable < chain.segments.0.len() {
             return Err(Fault::DescriptorOrder { queue });
         }

@@ -80,7 +80,7 @@ pub enum Fault {
         /// Number of descriptors in the table.
         size: u32,
     },
-    /// A buffer lies wholly or partly outside guest memory.
+    /// A buffer lies wholly or partly outside guest memory; or one to be written lies in a mapped disk.
     #[error("queue {queue}: buffer at {addr:#x}, {len} bytes, is outside memory")]
     DescriptorRange {
         /// Index of the queue.

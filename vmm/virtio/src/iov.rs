@@ -3,7 +3,8 @@
 //! A Rust slice over guest memory would be unsound, because the guest writes to it at any time. The
 //! kernel has no such trouble: it is given addresses and copies. An [`Iovecs`] holds host addresses
 //! that came from checked guest ranges and lives no longer than the memory behind them; the
-//! functions here pass it to one call each. This module is the only one of the crate with `unsafe`.
+//! functions here pass it to one call each. This module and `window`, where disks are mapped, are the only ones
+//! of the crate with `unsafe`.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -14,6 +15,7 @@ use vm_memory::VolatileSlice;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::GuestRam;
+use crate::window::Piece;
 
 /// Pieces in one call. Most requests have one or two; longer ones take several calls.
 const MAX_PIECES: usize = 64;
@@ -51,6 +53,16 @@ impl<'m> Iovecs<'m> {
         self.push_raw(bytes.as_ptr().cast_mut(), bytes.len())
     }
 
+    /// Adds a piece of a mapped disk, for a call that only reads it; `false` when there is no room for it.
+    pub(crate) fn push_mapped(&mut self, piece: &Piece<'m>) -> bool {
+        self.push_raw(piece.address(), piece.len())
+    }
+
+    /// Adds a buffer of the host, for a call that fills it.
+    pub(crate) fn push_buffer(&mut self, bytes: &'m mut [u8]) -> bool {
+        self.push_raw(bytes.as_mut_ptr(), bytes.len())
+    }
+
     fn push_raw(&mut self, base: *mut u8, len: usize) -> bool {
         let Some(piece) = self.pieces.get_mut(self.count) else {
             return false;
@@ -67,6 +79,12 @@ impl<'m> Iovecs<'m> {
     /// Bytes in all pieces together.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Number of pieces.
+    #[cfg(test)]
+    pub(crate) fn pieces(&self) -> usize {
+        self.count
     }
 
     fn count(&self) -> libc::c_int {

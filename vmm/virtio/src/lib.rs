@@ -34,12 +34,14 @@ pub mod fault;
 mod iov;
 pub mod irq;
 pub mod memory;
+pub mod pmem;
 pub mod queue;
 pub mod queue_setup;
 pub mod rng;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod vsock;
+pub mod window;
 
 pub use chain::Chain;
 pub use config_space::ConfigSpace;
@@ -49,6 +51,7 @@ pub use irq::Irq;
 pub use memory::GuestRam;
 pub use queue::Queue;
 pub use queue_setup::QueueSetup;
+pub use window::Window;
 
 /// Feature bits that every device here offers: the modern interface, notification suppression by
 /// index, and indirect descriptor tables.

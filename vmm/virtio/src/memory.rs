@@ -4,34 +4,55 @@
 //! cross from one into the next. [`GuestRam`] is the only type by which the workspace names them, so
 //! nothing is generic over memory and a change of the library below touches this file.
 //!
+//! Beside it there may be mapped disks ([`Window`]), which nobody writes to. They are memory to the guest, and to a
+//! device only where it reads: [`GuestRam::contains`] is about what can be written as well, and
+//! [`GuestRam::is_readable`] about both.
+//!
 //! The guest writes to this memory while the host reads it. Whatever decides something is therefore
 //! copied out once and judged on the copy; buffers are only ever moved by volatile copies or by
 //! system calls, never seen as a Rust slice.
 
 use std::sync::Arc;
 
-use vm_memory::{
-    Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, VolatileSlice,
-};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use crate::Fault;
+use crate::iov::Iovecs;
+use crate::{Fault, Window};
 
 /// All of a guest's memory; a cheap handle that can be cloned for every thread.
 #[derive(Clone, Debug)]
-pub struct GuestRam(Arc<GuestMemoryMmap<()>>);
+pub struct GuestRam(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    memory: GuestMemoryMmap<()>,
+    /// Few, and none overlaps another or memory.
+    windows: Vec<Window>,
+}
 
 impl GuestRam {
     /// Names memory that the machine has mapped.
-    pub fn new(inner: GuestMemoryMmap<()>) -> Self {
-        Self(Arc::new(inner))
+    pub fn new(memory: GuestMemoryMmap<()>) -> Self {
+        Self::with_windows(memory, Vec::new())
     }
 
-    /// The mappings themselves.
+    /// Names memory that the machine has mapped, and disks. None of them overlaps another, nor do they adjoin: a range
+    /// that begins in one and ends in another is in none.
+    pub fn with_windows(memory: GuestMemoryMmap<()>, windows: Vec<Window>) -> Self {
+        Self(Arc::new(Inner { memory, windows }))
+    }
+
+    /// The mappings themselves, of memory that can be written.
     pub fn inner(&self) -> &GuestMemoryMmap<()> {
-        &self.0
+        &self.0.memory
     }
 
-    /// Whether all `len` bytes from `addr` are memory: inside one region, or several that adjoin.
+    /// The disks that are mapped.
+    pub fn windows(&self) -> &[Window] {
+        &self.0.windows
+    }
+
+    /// Whether all `len` bytes from `addr` are memory that can be written: inside one region, or several that adjoin.
     /// An empty range is contained nowhere.
     pub fn contains(&self, addr: u64, len: u64) -> bool {
         let Some(end) = addr.checked_add(len) else {
@@ -39,7 +60,7 @@ impl GuestRam {
         };
         let mut at = addr;
         while at < end {
-            let Some(region) = self.0.find_region(GuestAddress(at)) else {
+            let Some(region) = self.0.memory.find_region(GuestAddress(at)) else {
                 return false;
             };
             match region.start_addr().0.checked_add(region.len()) {
@@ -50,26 +71,58 @@ impl GuestRam {
         len > 0
     }
 
-    /// Copies bytes out of guest memory, from the guest address `addr`.
+    /// Whether all `len` bytes from `addr` can be read: they are memory, or in one mapped disk.
+    pub fn is_readable(&self, addr: u64, len: u64) -> bool {
+        self.contains(addr, len) || self.window(addr, len).is_some()
+    }
+
+    /// The mapped disk that has all of these bytes, and how far into it they are.
+    fn window(&self, addr: u64, len: u64) -> Option<(&Window, u64)> {
+        let mut windows = self.0.windows.iter();
+        windows.find_map(|window| Some((window, window.offset(addr, len)?)))
+    }
+
+    /// Copies bytes out of guest memory, or of a mapped disk, from the guest address `addr`.
     pub fn read(&self, addr: u64, out: &mut [u8]) -> Result<(), Fault> {
-        Ok(self.0.read_slice(out, GuestAddress(addr))?)
+        match self.window(addr, out.len() as u64) {
+            Some((window, offset)) => window.read(offset, out).map_err(Fault::Host),
+            None => Ok(self.0.memory.read_slice(out, GuestAddress(addr))?),
+        }
     }
 
     /// Copies bytes into guest memory, to the guest address `addr`.
     pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), Fault> {
-        Ok(self.0.write_slice(bytes, GuestAddress(addr))?)
+        Ok(self.0.memory.write_slice(bytes, GuestAddress(addr))?)
     }
 
-    /// The host's view of `len` bytes from `addr`: one slice for each region that they cross, an
-    /// error where there is no memory.
-    pub fn slices(
-        &self,
+    /// Adds the host's addresses of `len` bytes from `addr`, for a system call that reads them. `false`: not all of them
+    /// had room.
+    pub(crate) fn gather<'m>(
+        &'m self,
         addr: u64,
         len: usize,
-    ) -> impl Iterator<Item = Result<VolatileSlice<'_, ()>, Fault>> {
-        self.0
-            .get_slices(GuestAddress(addr), len)
-            .map(|slice| slice.map_err(Fault::from))
+        vector: &mut Iovecs<'m>,
+    ) -> Result<bool, Fault> {
+        let mapped = self.window(addr, len as u64);
+        match mapped.and_then(|(window, offset)| window.piece(offset, len)) {
+            Some(piece) => Ok(vector.push_mapped(&piece)),
+            None => self.scatter(addr, len, vector),
+        }
+    }
+
+    /// The same, for a system call that fills them: only memory will do.
+    pub(crate) fn scatter<'m>(
+        &'m self,
+        addr: u64,
+        len: usize,
+        vector: &mut Iovecs<'m>,
+    ) -> Result<bool, Fault> {
+        for slice in self.0.memory.get_slices(GuestAddress(addr), len) {
+            if !vector.push(&slice?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -109,8 +162,9 @@ mod tests {
         let mut back = [0; 4];
         ram.read(0xffe, &mut back).unwrap();
         assert_eq!(back, [1, 2, 3, 4]);
-        let lengths: Vec<usize> = ram.slices(0xffe, 4).map(|s| s.unwrap().len()).collect();
-        assert_eq!(lengths, [2, 2]);
+        let mut vector = Iovecs::new();
+        assert!(ram.gather(0xffe, 4, &mut vector).unwrap());
+        assert_eq!((vector.pieces(), vector.bytes()), (2, 4));
         assert!(ram.write(0x1fff, &[1, 2]).is_err());
     }
 }

@@ -6,19 +6,16 @@
 //! that all commands share (ControlMaster), which spares them the cryptographic greeting. Input and
 //! output go over the shared one.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use serde::Deserialize;
 use serde_json::json;
 
+use super::figures::{Figure, Measured, tell};
 use super::program::Running;
-use super::stats;
 use crate::guest::debian;
 use crate::kvm::{self, Call};
 use crate::product::Product;
@@ -42,14 +39,6 @@ const FIGURES: [Figure; 10] = [
     Figure::Measured("mux_spawn_ms"),
     Figure::Ratio("spawn_ratio_mux", "spawn_ms", "mux_spawn_ms"),
 ];
-
-/// One number of the result.
-enum Figure {
-    /// The median of what the program measured under this name.
-    Measured(&'static str),
-    /// The first median over the second.
-    Ratio(&'static str, &'static str, &'static str),
-}
 
 /// Options of `bench exec`.
 #[derive(Debug, Args)]
@@ -97,15 +86,6 @@ pub(crate) struct Inside {
     rounds: u32,
 }
 
-/// One line of the program.
-#[derive(Debug, Deserialize)]
-struct Line {
-    what: String,
-    value: f64,
-}
-
-type Measured = BTreeMap<String, Vec<f64>>;
-
 impl Inside {
     /// Measures, writes the report, and ends with the line that says it all.
     pub(crate) fn run(&self) -> Result<ExitCode> {
@@ -114,50 +94,20 @@ impl Inside {
         command.args(["measure", &self.rounds.to_string()]);
         // A catalog that is in use elsewhere must not take part.
         command.env("MSB_HOME", home.path());
-        let measured = listen(&mut Running::start(command)?)?;
-        let figures = figures(&measured)?;
-
-        let mut report = json!({ "rounds": self.rounds, "all": measured });
-        let mut line = "exec:".to_owned();
-        for (name, value) in figures {
-            line.push_str(&format!(" {name}={value:.2}"));
-            report[name] = json!(value);
-        }
-        fs::write(&self.report, format!("{report:#}\n"))
-            .with_context(|| format!("cannot write {}", self.report.display()))?;
-        println!("{line}");
+        let measured = Running::start(command)?.measured(1)?;
+        let report = json!({ "rounds": self.rounds, "all": measured });
+        tell("exec", figures(&measured)?, 2, report, &self.report)?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn listen(running: &mut Running) -> Result<Measured> {
-    let mut measured = Measured::new();
-    let stdout = running.child.stdout.take().context("it has no output")?;
-    for line in BufReader::new(stdout).lines() {
-        let line = line.context("cannot read what the program says")?;
-        let Line { what, value } =
-            serde_json::from_str(&line).with_context(|| format!("it said {line}"))?;
-        println!("{what} {value:.1}");
-        measured.entry(what).or_default().push(value);
-    }
-    let status = running.child.wait()?;
-    if !status.success() {
-        bail!("the program failed: {status}");
-    }
-    Ok(measured)
-}
-
-/// The numbers of the result, with their names.
+/// The numbers of the result, with their names: all of them.
 fn figures(measured: &Measured) -> Result<Vec<(&'static str, f64)>> {
-    let median = |what: &str| {
-        let values = measured.get(what).map(Vec::as_slice).unwrap_or_default();
-        stats::median(values).with_context(|| format!("the program did not measure {what}"))
+    let figure = |figure: &Figure| {
+        let missing = |what| anyhow!("the program did not measure {what}");
+        figure.of(measured).map_err(missing)
     };
-    let figures = FIGURES.iter().map(|figure| match *figure {
-        Figure::Measured(what) => Ok((what, median(what)?)),
-        Figure::Ratio(name, of, to) => Ok((name, median(of)? / median(to)?)),
-    });
-    figures.collect()
+    FIGURES.iter().map(figure).collect()
 }
 
 #[cfg(test)]

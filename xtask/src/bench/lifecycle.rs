@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use serde::Deserialize;
 use serde_json::json;
@@ -167,10 +167,7 @@ fn listen(running: &mut Running) -> Result<(BTreeMap<String, Vec<f64>>, Idle)> {
             }
         }
     }
-    let status = running.child.wait()?;
-    if !status.success() {
-        bail!("the program failed: {status}");
-    }
+    running.succeeded()?;
     Ok((times, idle.context("it had no idle sandbox")?))
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod exec;
+mod figures;
 pub(crate) mod image;
 pub(crate) mod jail;
 pub(crate) mod lifecycle;

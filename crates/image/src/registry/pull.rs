@@ -11,6 +11,7 @@ use super::blob::{Told, gone};
 use super::client::{RegistryOptions, Repository};
 use super::error::RegistryError;
 use super::resolve::{LayerBlob, Resolved};
+use crate::layer::Progress as Unpacking;
 use crate::limits::Limits;
 use crate::manifest::{ImageConfig, Platform};
 use crate::store::{Claim, ImageRecord, Store, StoreError};
@@ -138,40 +139,54 @@ impl Pull {
         &self.reference
     }
 
-    /// The image, if it is in the store. No registry is asked.
+    /// The image, if it is in the store and can be booted. No registry is asked.
     ///
     /// # Errors
     ///
-    /// [`Store`](PullError::Store).
+    /// [`Store`](PullError::Store), for an image that was damaged
+    /// ([`is_damaged_image`](StoreError::is_damaged_image)) too.
     pub async fn find(&self) -> Result<Option<Pulled>, PullError> {
         let (store, reference) = (self.store.clone(), self.reference.clone());
         let found = blocking(move || {
             let claim = store.claim()?;
-            let record = match claim.find(&reference) {
-                // What cannot be read is not there: it is pulled again.
-                Err(error @ StoreError::Damaged { .. }) => {
-                    tracing::warn!(%error, %reference, "an image of this host is passed over");
-                    None
-                }
-                found => found?,
-            };
-            let Some(record) = record else {
-                return Ok(None);
-            };
-            let config = match store.image_config(&record) {
-                Err(error @ (StoreError::Integrity { .. } | StoreError::BlobMissing(_))) => {
-                    tracing::warn!(%error, %reference, "an image of this host is passed over");
-                    return Ok(None);
-                }
-                config => config?,
-            };
-            Ok(Some(Pulled {
-                claim: Arc::new(claim),
-                record,
-                config,
-            }))
+            match claim.find(&reference)? {
+                Some(record) => checked(claim, record).map(Some),
+                None => Ok(None),
+            }
         });
-        let found = found.await?;
+        Ok(self.found(found.await?))
+    }
+
+    /// The image, made whole from what of it is in the store, if that suffices. No registry is asked. `None` when
+    /// the image has to be pulled again.
+    ///
+    /// # Errors
+    ///
+    /// [`Store`](PullError::Store).
+    pub async fn mend(&self) -> Result<Option<Pulled>, PullError> {
+        let (store, reference, limits) = (self.store.clone(), self.reference.clone(), self.limits);
+        let dropped = Dropped::default();
+        let over = Arc::clone(&dropped.0);
+        let mended = blocking(move || {
+            let claim = store.claim()?;
+            let mended = claim.mend(&reference, &limits, &mut until(&over));
+            let checked = mended.and_then(|mended| match mended {
+                Some(record) => checked(claim, record).map(Some),
+                None => Ok(None),
+            });
+            match checked {
+                Err(error) if error.is_damaged_image() => {
+                    tracing::warn!(%error, %reference, "a damaged image has to be pulled again");
+                    Ok(None)
+                }
+                checked => checked,
+            }
+        });
+        Ok(self.found(mended.await?))
+    }
+
+    /// Tells of an image that nothing of had to come.
+    fn found(&self, found: Option<Pulled>) -> Option<Pulled> {
         if let Some(Pulled { record, .. }) = &found {
             let layers = record.layers.len();
             (self.progress)(PullEvent::Resolved {
@@ -181,7 +196,7 @@ impl Pull {
             });
             (self.progress)(PullEvent::Complete { layers });
         }
-        Ok(found)
+        found
     }
 
     /// Asks the registry what the reference means now, and brings what of it is missing.
@@ -291,10 +306,7 @@ impl Pull {
         let dropped = Dropped::default();
         let over = Arc::clone(&dropped.0);
         let unpack = move || {
-            let mut progress = |_| match over.load(Ordering::Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            };
+            let mut progress = until(&over);
             claim.unpack_layer(&blob.digest, &blob.diff_id, &limits, &mut progress)
         };
         blocking(unpack).await.map(drop)
@@ -316,6 +328,23 @@ impl Pull {
         let layers = pulled.record.layers.len();
         (self.progress)(PullEvent::Complete { layers });
         Ok(pulled)
+    }
+}
+
+/// An image of the store, if it can be booted.
+fn checked(claim: Claim, record: ImageRecord) -> Result<Pulled, StoreError> {
+    Ok(Pulled {
+        config: claim.check_image(&record)?,
+        claim: Arc::new(claim),
+        record,
+    })
+}
+
+/// Goes on with an unpacking until it is over.
+fn until(over: &AtomicBool) -> impl FnMut(Unpacking) -> ControlFlow<()> {
+    |_| match over.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
     }
 }
 

@@ -195,6 +195,20 @@ impl StoreError {
         }
     }
 
+    /// Whether an image of the store is not what it was, so that it cannot be booted and has to be mended.
+    pub fn is_damaged_image(&self) -> bool {
+        self.is_damage()
+            || matches!(
+                self,
+                Self::WrongSize { .. }
+                    | Self::WrongDigest { .. }
+                    | Self::Manifest { .. }
+                    | Self::Tree { .. }
+                    | Self::BlobMissing(_)
+                    | Self::LayerMissing(_)
+            )
+    }
+
     /// What the host refused, about this path.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();

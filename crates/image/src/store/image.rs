@@ -352,14 +352,18 @@ impl ImageRecord {
 }
 
 /// A manifest and a configuration that fit one another.
-struct Parts {
+pub(super) struct Parts {
     digest: Digest,
-    manifest: ImageManifest,
-    config: ImageConfig,
+    pub(super) manifest: ImageManifest,
+    pub(super) config: ImageConfig,
 }
 
 impl Parts {
-    fn parse(digest: Digest, manifest: &[u8], config: &[u8]) -> Result<Self, StoreError> {
+    pub(super) fn parse(
+        digest: Digest,
+        manifest: &[u8],
+        config: &[u8],
+    ) -> Result<Self, StoreError> {
         let wrong = |source| StoreError::Manifest {
             manifest: digest,
             source,
@@ -383,7 +387,7 @@ impl Parts {
     }
 
     /// All that it consists of.
-    fn digests(&self) -> Vec<Digest> {
+    pub(super) fn digests(&self) -> Vec<Digest> {
         let blobs = self.manifest.layers.iter().map(|layer| layer.digest);
         [self.digest, self.manifest.config.digest]
             .into_iter()

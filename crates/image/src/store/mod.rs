@@ -34,6 +34,7 @@ mod image;
 mod layer;
 mod layout;
 mod lock;
+mod mend;
 mod open;
 mod record;
 mod references;

@@ -50,24 +50,7 @@ impl Store {
             .image(manifest)?
             .ok_or(StoreError::ImageMissing(*manifest))?;
         let config = self.image_config(&record)?;
-        let mut disk = vec![DiskPart {
-            file: claim.open_metadata(&record)?,
-            len: record.metadata_size(),
-        }];
-        for layer in &record.layers {
-            let stored = self
-                .layer(&layer.diff_id)?
-                .ok_or(StoreError::LayerMissing(layer.diff_id))?;
-            record.check_layer(layer, stored.data_size())?;
-            let file = stored.open_data(&claim)?;
-            // The disk has no part for a layer without files.
-            if layer.data_size > 0 {
-                disk.push(DiskPart {
-                    file,
-                    len: layer.data_size,
-                });
-            }
-        }
+        let disk = claim.open_disk(&record)?;
         drop(shared);
         Ok(OpenImage {
             record,
@@ -116,5 +99,31 @@ impl Store {
             Compared::Same | Compared::Touched(_) => Ok(()),
             Compared::Changed(found) => Err(record.changed(path, found)),
         }
+    }
+}
+
+impl Claim {
+    /// Opens the files of an image's disk. Nothing may be replaced meanwhile.
+    pub(super) fn open_disk(&self, image: &ImageRecord) -> Result<Vec<DiskPart>, StoreError> {
+        let mut disk = vec![DiskPart {
+            file: self.open_metadata(image)?,
+            len: image.metadata_size(),
+        }];
+        for layer in &image.layers {
+            let stored = self
+                .store()
+                .layer(&layer.diff_id)?
+                .ok_or(StoreError::LayerMissing(layer.diff_id))?;
+            image.check_layer(layer, stored.data_size())?;
+            let file = stored.open_data(self)?;
+            // The disk has no part for a layer without files.
+            if layer.data_size > 0 {
+                disk.push(DiskPart {
+                    file,
+                    len: layer.data_size,
+                });
+            }
+        }
+        Ok(disk)
     }
 }

@@ -15,7 +15,7 @@ use msb_image::registry::{Credential, CredentialSource, DockerConfig};
 use msb_types::RegistryAuth;
 
 use super::registries::{RegistriesConfig, RegistryAuthEntry, RegistryCredentialStore};
-use super::{keyring, registries};
+use super::{file, keyring};
 use crate::blocking::elsewhere;
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 
@@ -128,7 +128,7 @@ impl Sources {
         let path = self.home.join("secrets").join("registries").join(name);
         let wrong = |why: &str| format!("names the secret {name:?}, and {} {why}", path.display());
         let read = path.clone();
-        let read = elsewhere(move || registries::read(&read)).await;
+        let read = elsewhere(move || file::read(&read)).await;
         let bytes = read
             .map_err(|error| error.to_string())?
             .map_err(|error| wrong(&format!("cannot be read: {error}")))?;

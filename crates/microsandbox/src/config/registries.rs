@@ -1,15 +1,12 @@
 //! Registries: who one is to them, and how they are talked to.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::file::{self, read};
 use crate::error::{MicrosandboxError, MicrosandboxResult};
-
-/// The longest file that is read here, in bytes.
-const MAX_FILE: u64 = 1 << 20;
 
 /// What is known of registries.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,22 +72,11 @@ struct File {
 impl RegistriesConfig {
     /// What the file of this home says; nothing if there is none. May block.
     pub(crate) fn read(home: &Path) -> MicrosandboxResult<Self> {
-        let named = std::env::var_os("MSB_CONFIG_PATH").filter(|path| !path.is_empty());
-        let path = named.map_or_else(|| home.join("config.json"), PathBuf::from);
-        Self::read_file(&path)
+        Self::read_file(&file::path(home))
     }
 
     fn read_file(path: &Path) -> MicrosandboxResult<Self> {
-        let wrong = |why: String| {
-            MicrosandboxError::InvalidConfig(format!("the file {} {why}", path.display()))
-        };
-        let Some(bytes) = read(path).map_err(|error| wrong(format!("cannot be read: {error}")))?
-        else {
-            return Ok(Self::default());
-        };
-        let file: File = serde_json::from_slice(&bytes)
-            .map_err(|error| wrong(format!("is not as it should be: {error}")))?;
-        Ok(file.registries)
+        Ok(file::parse::<File>(path)?.registries)
     }
 
     /// The certificates of the authorities. May block.
@@ -109,20 +95,6 @@ impl RegistriesConfig {
             Ok(None) => Err(wrong("are not there".to_owned())),
             Err(error) => Err(wrong(format!("cannot be read: {error}"))),
         }
-    }
-}
-
-/// A whole file; `None` when there is none.
-pub(super) fn read(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    let file = match std::fs::File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_FILE {
-        true => Err(std::io::ErrorKind::FileTooLarge.into()),
-        false => Ok(Some(bytes)),
     }
 }
 

@@ -124,9 +124,31 @@ impl ImageHandle {
 }
 
 pub(super) fn handle(store: &Store, reference: &Reference) -> Result<ImageHandle, Failed> {
-    let record = store.reference(reference)?;
+    let record = match store.reference(reference)? {
+        Some(record) => Some(record),
+        None => pinned(store, reference)?,
+    };
     let missing = || StoreError::ReferenceMissing(reference.to_string());
     Ok(ImageHandle::new(store, record.ok_or_else(missing)?)?)
+}
+
+/// A reference with the digest of an image that is here means it, whatever it was called when it came.
+fn pinned(store: &Store, reference: &Reference) -> Result<Option<RefRecord>, StoreError> {
+    let Some(digest) = reference.digest() else {
+        return Ok(None);
+    };
+    let Some(image) = store.image(digest)? else {
+        return Ok(None);
+    };
+    let names = store.references()?.into_iter();
+    let used = names.filter(|name| name.manifest_digest == *digest);
+    let used = used.map(|name| name.last_used_at).max();
+    Ok(Some(RefRecord {
+        reference: reference.to_string(),
+        manifest_digest: *digest,
+        created_at: image.created_at,
+        last_used_at: used.unwrap_or(image.created_at),
+    }))
 }
 
 pub(super) fn handles(store: &Store) -> Result<Vec<ImageHandle>, Failed> {

@@ -315,3 +315,25 @@ async fn an_image_can_be_named_by_what_is_known_of_it() {
         Err(MicrosandboxError::ImageNotFound(_))
     ));
 }
+
+#[tokio::test]
+async fn an_image_is_found_by_its_digest_whatever_it_is_called() {
+    let home = Home::new();
+    let loaded = home.load(Some("app:1.0")).await.unwrap();
+    let digest = loaded[0].manifest_digest().unwrap().to_owned();
+    for name in ["app", "app:2.0", "registry.example/other"] {
+        let pinned = format!("{name}@{digest}");
+        let found = Image::get(&home.local, &pinned).await.unwrap();
+        assert!(found.reference().ends_with(&digest), "{found:?}");
+        assert_eq!(found.manifest_digest(), Some(digest.as_str()));
+        assert_eq!(found.layer_count(), 2);
+        assert_eq!(found.last_used_at(), loaded[0].last_used_at());
+        let detail = Image::inspect(&home.local, &pinned).await.unwrap();
+        assert_eq!(detail.layers.len(), 2);
+    }
+    let other = format!("app@{}", Digest::of(b"other"));
+    let error = Image::get(&home.local, &other).await.unwrap_err();
+    assert!(matches!(error, MicrosandboxError::ImageNotFound(_)));
+    // It is no name that could be removed, and none more in a list.
+    assert_eq!(Image::list(&home.local).await.unwrap().len(), 1);
+}

@@ -60,6 +60,7 @@ use crate::backend::{
 };
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::exec::ExitStatus;
+use crate::fs::FsErrorKind;
 use crate::isolation::Isolation;
 use crate::logs::{LogEntry, LogOptions, LogStream, LogStreamOptions};
 
@@ -123,7 +124,8 @@ impl Sandbox {
     /// name and it is not to be replaced; [`ImageNotFound`](MicrosandboxError::ImageNotFound) when its
     /// image may not be pulled and is not here, [`Image`](MicrosandboxError::Image) when it could not be
     /// pulled; [`BootStart`](MicrosandboxError::BootStart) when it does
-    /// not come up, which leaves nothing of it.
+    /// not come up, [`InvalidConfig`](MicrosandboxError::InvalidConfig) when its own `workdir` is no directory in
+    /// it; both leave nothing of it.
     pub async fn create(config: SandboxConfig) -> MicrosandboxResult<Self> {
         Self::create_on(default_backend(), config, false, PullReporter::default()).await
     }
@@ -145,12 +147,47 @@ impl Sandbox {
         if !config.replace_existing && matches!(config.image, RootfsSource::Oci { .. }) {
             absent(sandboxes, &config.name).await?;
         }
+        // What the image says comes into the configuration next.
+        let own_dir = config.runtime.workdir.clone();
         // A sandbox that is replaced stays until there is something to replace it with.
         let Prepared { config, held } = sandboxes.prepare(config, reporter).await?;
         check::check(&config)?;
         let launched = Self::launch(sandboxes, config, detached).await?;
         drop(held);
-        Ok(Self::new(backend, launched))
+        let sandbox = Self::new(backend, launched);
+        if let Some(dir) = own_dir
+            && let Err(error) = sandbox.has_dir(&dir).await
+        {
+            let cleared = clear(sandbox.sandboxes(), sandbox.name(), Duration::ZERO).await;
+            if let Err(error) = cleared {
+                tracing::warn!(%error, name = sandbox.name(), "a sandbox that was not to be is left");
+            }
+            return Err(error);
+        }
+        Ok(sandbox)
+    }
+
+    /// Whether commands can begin in this directory.
+    async fn has_dir(&self, dir: &str) -> MicrosandboxResult<()> {
+        let found = match self.fs().stat(dir).await {
+            Ok(found) => found.kind == FsEntryKind::Directory,
+            Err(MicrosandboxError::SandboxFsOps(error))
+                if matches!(
+                    error.kind,
+                    FsErrorKind::NotFound | FsErrorKind::NotADirectory
+                ) =>
+            {
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        match found {
+            true => Ok(()),
+            false => Err(MicrosandboxError::InvalidConfig(format!(
+                "workdir: there is no directory {dir:?} in the sandbox; name one that is there, or have a patch \
+                 make it"
+            ))),
+        }
     }
 
     async fn launch(

@@ -18,7 +18,8 @@ pub struct Sample {
     pub memory_bytes: u64,
     /// Memory that the guest could still use, as it says.
     pub memory_available_bytes: Option<u64>,
-    /// Memory of the host that the guest's occupies.
+    /// Memory of the host that the guest's occupies, and what its machine takes besides; pages of an image that several
+    /// sandboxes have in common are nobody's.
     pub memory_host_resident_bytes: Option<u64>,
     /// Memory that the guest was given.
     pub memory_limit_bytes: u64,

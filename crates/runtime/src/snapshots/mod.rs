@@ -12,6 +12,7 @@
 //! All of it blocks, and is meant for threads that may.
 
 mod error;
+mod outgoing;
 mod signposts;
 mod take;
 mod transfer;

@@ -13,6 +13,7 @@ use msb_image::snapshot::archive::{
 use msb_image::snapshot::{GoOn, SnapshotDir, SnapshotError, sweep};
 use msb_image::store::Store;
 
+use super::outgoing::Outgoing;
 use super::{Found, Snapshots, io_error};
 
 /// What goes into an archive.
@@ -65,10 +66,9 @@ impl Snapshots {
         let contents = Contents::new(snapshots.iter().map(entry).collect(), export.with_image)?;
         let out = std::path::absolute(out).map_err(|source| io_error(out, source))?;
         let parent = out.parent().unwrap_or(Path::new("/"));
-        let file =
-            tempfile::NamedTempFile::new_in(parent).map_err(|source| io_error(parent, source))?;
+        let file = Outgoing::begin(parent).map_err(|source| io_error(parent, source))?;
         let io = |source| io_error(&out, source);
-        let writing = file.as_file().try_clone().map_err(io)?;
+        let writing = file.file().try_clone().map_err(io)?;
         let mut writer = Writer::begin(writing, export.plain_tar, &contents)?;
         for found in &snapshots {
             writer.snapshot(&found.dir, go_on)?;
@@ -80,7 +80,7 @@ impl Snapshots {
             self.images()?.send(&needed.collect(), &mut writer, go_on)?;
         }
         writer.finish()?.sync_all().map_err(io)?;
-        file.persist(&out).map_err(|error| io(error.error))?;
+        file.place(&out).map_err(io)?;
         File::open(parent)
             .and_then(|parent| parent.sync_all())
             .map_err(io)

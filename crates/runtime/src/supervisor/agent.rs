@@ -100,6 +100,10 @@ fn lacks(features: Features, messages: &[HostMessage]) -> Option<&'static str> {
             root: Root::Overlay { .. },
             ..
         }) if !features.has(Features::OVERLAY) => Some("a root of two disks"),
+        HostMessage::Boot(BootRequest {
+            root: Root::Mapped { .. },
+            ..
+        }) if !features.has(Features::MAPPED) => Some("a root that is mapped into its memory"),
         _ => None,
     })
 }
@@ -133,5 +137,17 @@ mod tests {
         let oldest = lacks(Features(0), &messages).unwrap();
         assert!(oldest.starts_with("mounts"));
         assert_eq!(lacks(Features(0), &[boot(Root::Initramfs)]), None);
+        let mapped = Root::Mapped {
+            lower: "/dev/pmem0".into(),
+            fstype: None,
+            upper: "upper".into(),
+        };
+        let mapped = [boot(mapped)];
+        assert_eq!(lacks(Features::SUPPORTED, &mapped), None);
+        assert!(
+            lacks(Features::OVERLAY, &mapped)
+                .unwrap()
+                .contains("mapped")
+        );
     }
 }

@@ -16,8 +16,8 @@ use msb_runtime::isolation::{Requirement, requirements};
 use msb_runtime::rundir::{LockedRunDir, RunDirError};
 use msb_types::SandboxConfig;
 use msb_vmapi::{
-    ConsoleTarget, DiskConfig, DiskContent, DiskExtent, ErrorKind, MemorySize, Source, VmConfig,
-    VsockConfig,
+    ConsoleTarget, DiskConfig, DiskContent, DiskExtent, ErrorKind, MemorySize, PmemConfig, Source,
+    VmConfig, VsockConfig,
 };
 use rustix::fs::OFlags;
 use tokio::net::unix::pipe;
@@ -41,6 +41,7 @@ impl Machine {
         sandbox: &SandboxConfig,
         dir: &LockedRunDir,
         disks: Vec<Disk>,
+        mapped: Option<Content>,
     ) -> Result<Self, BootError> {
         let mut descriptors = Vec::new();
         let mut add = |descriptor: OwnedFd| {
@@ -59,24 +60,16 @@ impl Machine {
         config.cpus = u32::from(sandbox.resources.cpus);
         config.memory = MemorySize::from_mib(sandbox.resources.memory_mib);
         for disk in disks {
-            let (content, read_only) = match disk.content {
-                Content::Own(file) => (DiskContent::Whole(add(file.into())), false),
-                Content::Shared(file) => (DiskContent::Whole(add(file.into())), true),
-                Content::Parts(parts) => {
-                    let extents = parts.into_iter().map(|part| DiskExtent {
-                        path: add(part.file.into()),
-                        offset: 0,
-                        length: part.len,
-                    });
-                    (DiskContent::Extents(extents.collect()), true)
-                }
-            };
+            let read_only = !matches!(disk.content, Content::Own(_));
             config.disk.push(DiskConfig {
-                content,
+                content: content(disk.content, &mut add),
                 read_only,
                 id: Some(disk.id.to_owned()),
             });
         }
+        let mapped = mapped.map(|mapped| content(mapped, &mut add));
+        let mapped = mapped.map(|content| PmemConfig { content });
+        config.pmem.extend(mapped);
 
         let socket = dir.dir().vsock_socket();
         let listener = std::os::unix::net::UnixListener::bind(&socket)
@@ -107,6 +100,21 @@ pub(crate) fn required(sandbox: &SandboxConfig) -> Vec<Requirement> {
     let root = rustix::process::geteuid().is_root();
     let level = sandbox.require_isolation;
     level.map_or_else(Vec::new, |level| requirements(level, root))
+}
+
+/// A disk's content as it is described, after its files were added to what is sent.
+fn content(content: Content, add: &mut impl FnMut(OwnedFd) -> Source) -> DiskContent {
+    match content {
+        Content::Own(file) | Content::Shared(file) => DiskContent::Whole(add(file.into())),
+        Content::Parts(parts) => {
+            let extents = parts.into_iter().map(|part| DiskExtent {
+                path: add(part.file.into()),
+                offset: 0,
+                length: part.len,
+            });
+            DiskContent::Extents(extents.collect())
+        }
+    }
 }
 
 /// A run directory that could not be taken, as a boot error.

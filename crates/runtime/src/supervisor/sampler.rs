@@ -192,10 +192,21 @@ fn cpu_time(pid: u32) -> Option<Duration> {
     Some(Duration::from_secs_f64(ticks as f64 / per_second as f64))
 }
 
-/// Bytes of a process that are in the host's memory.
+/// Bytes of the host's memory that a process has for itself. A guest's memory is anonymous, so it is among them; pages of
+/// files, which belong to whoever reads the file, are not: above all those of an image that is mapped, which
+/// all its sandboxes have in common.
 fn resident(pid: u32) -> Option<u64> {
-    let pages: u64 = read(pid, "statm")?.split(' ').nth(1)?.parse().ok()?;
+    let pages = own_pages(&read(pid, "statm")?)?;
     Some(pages.saturating_mul(u64::try_from(rustix::param::page_size()).ok()?))
+}
+
+/// Of `size resident shared ...`, in pages (`man proc_pid_statm`): what is resident and not shared.
+fn own_pages(statm: &str) -> Option<u64> {
+    let mut fields = statm.split(' ').skip(1);
+    let resident: u64 = fields.next()?.parse().ok()?;
+    let shared: u64 = fields.next()?.parse().ok()?;
+    // They are read one after the other.
+    Some(resident.saturating_sub(shared))
 }
 
 fn read(pid: u32, what: &str) -> Option<String> {
@@ -212,6 +223,15 @@ mod tests {
         assert!(cpu_time(pid).is_some());
         assert!(resident(pid).unwrap() > 0);
         assert_eq!(cpu_time(u32::MAX), None);
+    }
+
+    #[test]
+    fn pages_of_files_are_not_the_processs_own() {
+        assert_eq!(own_pages("9000 300 120 5 0 200 0\n"), Some(180));
+        assert_eq!(own_pages("9000 300 301 5 0 200 0\n"), Some(0));
+        for odd in ["", "9000", "9000 300", "9000 x 1", "9000 300 -1"] {
+            assert_eq!(own_pages(odd), None);
+        }
     }
 
     #[test]

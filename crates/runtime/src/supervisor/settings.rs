@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use msb_protocol::{
-    BootRequest, HostMessage, InitProgram, MAX_CHUNK, MAX_FRAME, MAX_TMPFS, Root, Setting, Tmpfs,
-    encode,
+    BootRequest, HostMessage, InitProgram, MAX_CHUNK, MAX_FRAME, MAX_TMPFS, MAX_TMPFS_PATH, Root,
+    Setting, Tmpfs, encode,
 };
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_types::{
@@ -15,8 +15,13 @@ use msb_types::{
 };
 use msb_vmapi::ErrorKind;
 
-/// What the guest's agent is told before its machine is anything: the settings, and then to boot.
-pub(crate) fn messages(config: &SandboxConfig, root: Root) -> Result<Vec<HostMessage>, BootError> {
+/// What the guest's agent is told before its machine is anything: the settings, and then to boot. `image_dir` is
+/// where the image wants its commands to begin, if it says so.
+pub(crate) fn messages(
+    config: &SandboxConfig,
+    root: Root,
+    image_dir: Option<&str>,
+) -> Result<Vec<HostMessage>, BootError> {
     let mut messages = Vec::new();
     if config.security_profile == SecurityProfile::Restricted {
         messages.push(Setting::Restricted);
@@ -26,6 +31,13 @@ pub(crate) fn messages(config: &SandboxConfig, root: Root) -> Result<Vec<HostMes
     }
     for mount in &config.mounts {
         messages.push(Setting::Tmpfs(tmpfs(mount)?));
+    }
+    // What a sandbox says itself has to be there, and is nobody's to make. No directory has a longer path, and an
+    // image could say one that fits no message.
+    if let Some(dir) = image_dir.filter(|dir| dir.len() <= MAX_TMPFS_PATH)
+        && config.runtime.workdir.as_deref() == Some(dir)
+    {
+        messages.push(Setting::WorkingDir(dir.to_owned()));
     }
     let scripts = &config.runtime.scripts;
     if scripts.len() > MAX_SCRIPTS {
@@ -142,7 +154,7 @@ mod tests {
     }
 
     fn settings(config: &SandboxConfig) -> Vec<Setting> {
-        let mut messages = messages(config, Root::Initramfs).unwrap();
+        let mut messages = messages(config, Root::Initramfs, None).unwrap();
         assert!(matches!(messages.pop(), Some(HostMessage::Boot(_))));
         let settings = messages.into_iter().map(|message| match message {
             HostMessage::Setting(setting) => setting,
@@ -154,6 +166,25 @@ mod tests {
     #[test]
     fn a_plain_sandbox_has_none() {
         assert_eq!(settings(&config()), []);
+    }
+
+    #[test]
+    fn a_working_directory_is_made_if_it_is_the_images_own() {
+        let mut config = config();
+        let told = |config: &SandboxConfig| {
+            let messages = messages(config, Root::Initramfs, Some("/app")).unwrap();
+            messages.contains(&HostMessage::Setting(Setting::WorkingDir("/app".into())))
+        };
+        assert!(!told(&config));
+        config.runtime.workdir = Some("/app".into());
+        assert!(told(&config));
+        assert_eq!(settings(&config), [], "the image says nothing");
+        let long = "/a".repeat(MAX_FRAME);
+        config.runtime.workdir = Some(long.clone());
+        let messages = messages(&config, Root::Initramfs, Some(&long)).unwrap();
+        assert_eq!(messages.len(), 1, "no more than the boot");
+        config.runtime.workdir = Some("/own".into());
+        assert!(!told(&config));
     }
 
     #[test]
@@ -220,7 +251,7 @@ mod tests {
     #[test]
     fn what_cannot_be_is_an_error() {
         let refusal =
-            |config: &SandboxConfig| messages(config, Root::Initramfs).unwrap_err().message;
+            |config: &SandboxConfig| messages(config, Root::Initramfs, None).unwrap_err().message;
         let mut bound = config();
         bound.mounts.push(VolumeMount {
             guest: "/data".into(),

@@ -205,9 +205,8 @@ mod tests {
 
     use super::*;
 
-    /// An image's layers are a file each, and all of them go with one request.
-    #[tokio::test]
-    async fn as_many_files_as_an_image_may_have_go_at_once() {
+    /// A control socket, and the VMM's end of it.
+    fn connected() -> (VmmSocket, OwnedFd) {
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -217,7 +216,13 @@ mod tests {
         .unwrap();
         rustix::io::ioctl_fionbio(&ours, true).unwrap();
         let ours = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours)).unwrap();
-        let socket = VmmSocket(ours);
+        (VmmSocket(ours), theirs)
+    }
+
+    /// An image's layers are a file each, and all of them go with one request.
+    #[tokio::test]
+    async fn as_many_files_as_an_image_may_have_go_at_once() {
+        let (socket, theirs) = connected();
         let files = vec![theirs.as_fd(); MAX_DESCRIPTORS];
         socket.send(b"{}", &files).await.unwrap();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -243,16 +248,8 @@ mod tests {
     /// A VMM may end while a request is on its way: what it said before is heard all the same.
     #[tokio::test]
     async fn last_words_are_heard_though_a_request_was_not() {
-        let (ours, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .unwrap();
-        rustix::io::ioctl_fionbio(&ours, true).unwrap();
-        let ours = UnixStream::from_std(std::os::unix::net::UnixStream::from(ours)).unwrap();
-        let socket = std::sync::Arc::new(VmmSocket(ours));
+        let (socket, theirs) = connected();
+        let socket = std::sync::Arc::new(socket);
         socket.send(b"{}", &[]).await.unwrap();
         let last = FromVmm::Event(VmmEvent::Ended(Outcome::PowerOff));
         let word = serde_json::to_vec(&last).unwrap();

@@ -4,6 +4,8 @@
 //! leaves to us: each processor's number, and the shape of the package: one socket, and every vCPU a
 //! core of its own.
 
+use std::arch::x86_64::__cpuid;
+
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
 /// First leaf of KVM's own.
@@ -17,6 +19,9 @@ const LEAF1_ECX_HYPERVISOR: u32 = 1 << 31;
 const LEAF1_EDX_HTT: u32 = 1 << 28;
 /// AMD: `CmpLegacy`, meaning that the processors of a package are cores and not threads.
 const EXT1_ECX_CMP_LEGACY: u32 = 1 << 1;
+
+/// Widths of addresses; every 64-bit processor has this leaf.
+const LEAF_ADDRESSES: u32 = 0x8000_0008;
 
 /// Nanoseconds of one tick of KVM's local APIC timer are fixed: 1 GHz, in kHz here.
 const APIC_KHZ: u32 = 1_000_000;
@@ -38,6 +43,11 @@ impl Shape {
     fn core_bits(self) -> u32 {
         u32::from(self.cpus).next_power_of_two().trailing_zeros()
     }
+}
+
+/// Bits of a physical address on this host, and in its guests.
+pub fn address_bits() -> u32 {
+    __cpuid(LEAF_ADDRESSES).eax & 0xff
 }
 
 /// Turns what KVM supports into what the machine has, but for each vCPU's own number.
@@ -109,7 +119,7 @@ fn common(entry: &mut kvm_cpuid_entry2, shape: Shape) {
         0xa => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
         LEAF_KVM_SIGNATURE => entry.eax = entry.eax.max(LEAF_TIMING),
         0x8000_0001 => set(&mut entry.ecx, EXT1_ECX_CMP_LEGACY, cpus > 1),
-        0x8000_0008 => {
+        LEAF_ADDRESSES => {
             entry.ecx = (entry.ecx & !0xf0ff) | shape.core_bits() << 12 | (cpus - 1);
         }
         _ => {}

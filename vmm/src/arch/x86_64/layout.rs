@@ -5,7 +5,8 @@
 //! 0x000e_0000  ACPI tables                                 reserved, to 1 MiB
 //! 0x0010_0000  kernel, then free memory, initramfs on top  to 3 GiB at most
 //! 0xc000_0000  virtio-mmio slots, I/O APIC, local APIC     the hole
-//! 0x1_0000_0000  the rest of memory
+//! 0x1_0000_0000  the rest of memory, to its end
+//! multiples of 1 GiB above that: mapped disks
 //! ```
 //!
 //! Every device has a fixed slot: its address and its interrupt follow from the slot's number alone.
@@ -78,6 +79,10 @@ const SLOT_GSIS: [u8; 18] = [
 ];
 /// Number of virtio-mmio slots.
 pub const SLOTS: usize = SLOT_GSIS.len();
+
+/// Most bits of an address that a guest can use: so many does Linux have with page tables of four levels, whatever the
+/// processor offers.
+pub const MAX_ADDRESS_BITS: u32 = 46;
 
 /// Most vCPUs of a machine. Their local APIC ids are their numbers, and fit the MADT's 8-bit form.
 pub const MAX_CPUS: u32 = 64;

@@ -135,8 +135,19 @@ impl Backing {
     }
 
     /// Files that it is in, at most: one that has several stretches of it counts for each.
-    pub(super) fn files(&self) -> u64 {
+    pub fn files(&self) -> u64 {
         self.extents.len() as u64
+    }
+
+    /// Capacity in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// The extents, and where each begins on the disk.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (u64, &Extent)> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.extents)
     }
 
     /// Whether ranges can be discarded.

@@ -7,7 +7,7 @@
 
 use virtio_bindings::virtio_ring::{VRING_DESC_F_INDIRECT, VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
 
-use super::{Buffer, DriverQueue, Harness, guest_ram};
+use super::{Buffer, DISK, DriverQueue, Harness, guest_ram_and_disk};
 use crate::{Device, Fault, QueueSetup, StartError};
 
 /// Rounds of the loop after which a device that is still busy spins.
@@ -23,7 +23,8 @@ const NOWHERE: u64 = 1 << 40;
 /// noticed. `stimulate` gives the device a reason to, such as input from the host; it is called after
 /// every start.
 pub fn conformance(device: &mut dyn Device, looks_at: &[u16], stimulate: &mut dyn FnMut()) {
-    let mut harness = Harness::new(device, guest_ram(usize::try_from(MEMORY).expect("64-bit")));
+    let (memory, disk) = guest_ram_and_disk(usize::try_from(MEMORY).expect("64-bit"), 0);
+    let mut harness = Harness::new(device, memory);
     configuration(&mut harness);
     let count = u16::try_from(harness.queues.len()).expect("few");
     for queue in 0..count {
@@ -43,6 +44,10 @@ pub fn conformance(device: &mut dyn Device, looks_at: &[u16], stimulate: &mut dy
     }
     cycles(&mut harness, stimulate);
     without_event_indices(&mut harness, stimulate);
+    disk.set_len(0).expect("a memfd has any size");
+    for queue in 0..count {
+        a_disk_that_is_gone(&mut harness, queue, stimulate);
+    }
 }
 
 /// Reads and writes anywhere and of any length.
@@ -85,6 +90,9 @@ const SETUP_OFFENCES: &[(&str, SetupOffence)] = &[
     ("table wraps", |s| s.desc_table = u64::MAX - 15),
     ("available ring wraps", |s| s.avail_ring = u64::MAX - 1),
     ("used ring wraps", |s| s.used_ring = u64::MAX - 3),
+    ("table in a mapped disk", |s| s.desc_table = DISK),
+    ("available ring in a mapped disk", |s| s.avail_ring = DISK),
+    ("used ring in a mapped disk", |s| s.used_ring = DISK),
     ("rings on the table", |s| s.avail_ring = s.desc_table),
     ("used ring on the table", |s| {
         s.used_ring = s.desc_table + 16
@@ -143,6 +151,18 @@ const FAULTS: &[(&str, Offence)] = &[
     }),
     ("a buffer across the end of memory", |q, _| {
         one(q, MEMORY - 8, 64, WRITE)
+    }),
+    ("a buffer to be written in a mapped disk", |q, _| {
+        one(q, DISK, 64, WRITE)
+    }),
+    ("a buffer across the end of a mapped disk", |q, _| {
+        one(q, DISK + (2 << 20) - 8, 64, 0)
+    }),
+    ("a buffer across the beginning of a mapped disk", |q, _| {
+        one(q, DISK - 8, 64, 0)
+    }),
+    ("an indirect table in a mapped disk", |q, _| {
+        one(q, DISK, 32, INDIRECT)
     }),
     ("a buffer across the end of addresses", |q, _| {
         one(q, u64::MAX - 8, 64, WRITE)
@@ -229,6 +249,12 @@ const ODDITIES: &[(&str, Offence)] = &[
     ("all of memory to read", |q, _| {
         one(q, 0, u32::try_from(MEMORY).expect("small"), 0);
     }),
+    ("a mapped disk to read", |q, _| one(q, DISK, 2 << 20, 0)),
+    ("a mapped disk to read, and to write", |q, data| {
+        q.write_descriptor(0, DISK + 8, 8192, NEXT, 1);
+        q.write_descriptor(1, data, 4096, WRITE, 0);
+        q.publish(0);
+    }),
     ("one byte to read", |q, data| one(q, data, 1, 0)),
     ("one byte to write", |q, data| one(q, data, 1, WRITE)),
     ("the same chain a whole ring long", |q, data| {
@@ -280,6 +306,27 @@ fn offend(
         Err(Fault::Host(error)) => panic!("the guest's doing was blamed on the host: {error}"),
         Err(_) => true,
     }
+}
+
+/// A request in a mapped disk whose file was cut short: the device may stop, and nothing else happens. It is the
+/// host's doing, not the guest's, and may be called that.
+fn a_disk_that_is_gone(
+    harness: &mut Harness<&mut dyn Device>,
+    queue: u16,
+    stimulate: &mut dyn FnMut(),
+) {
+    harness.reset_rings();
+    let data = harness.data();
+    harness.start().expect("a reset device starts");
+    stimulate();
+    let n = usize::from(queue);
+    let rings = harness.queues.get_mut(n).expect("a queue");
+    rings.write_descriptor(0, DISK, 4096, NEXT, 1);
+    rings.write_descriptor(1, data, 4096, WRITE, 0);
+    rings.publish(0);
+    harness.kick(n);
+    let _ = harness.settle(ROUNDS);
+    harness.stop();
 }
 
 /// Starts and stops, with and without work in the queues.

@@ -1,21 +1,45 @@
 //! A device, its driver and its event loop, in one hand.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::{DriverQueue, TestLoop};
-use crate::{COMMON_FEATURES, Device, Fault, GuestRam, Irq, Live, StartError, Tag};
+use crate::block::Backing;
+use crate::{COMMON_FEATURES, Device, Fault, GuestRam, Irq, Live, StartError, Tag, Window};
 
 /// Where the rings start; each queue has [`DriverQueue::BYTES`].
 const RINGS: u64 = 0x1000;
 
+/// Where the mapped disk of [`guest_ram_and_disk`] begins.
+pub const DISK: u64 = 1 << 33;
+/// Bytes of that disk that are those of a file; behind them are zeros.
+pub const DISK_BYTES: u64 = 8192;
+
 /// `bytes` of guest memory from address 0.
 pub fn guest_ram(bytes: usize) -> GuestRam {
-    let inner = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes)]).expect("memory");
-    GuestRam::new(inner)
+    GuestRam::new(from_zero(bytes))
+}
+
+/// The same, and far above it a mapped disk. Its file, which is returned too, is full of the byte `fill`.
+pub fn guest_ram_and_disk(bytes: usize, fill: u8) -> (GuestRam, File) {
+    let file = File::from(memfd_create("disk", MemfdFlags::CLOEXEC).expect("memfd"));
+    let content = vec![fill; usize::try_from(DISK_BYTES).expect("small")];
+    file.write_all_at(&content, 0).expect("memfd");
+    let backing = Backing::whole(file.try_clone().expect("descriptor")).expect("a disk");
+    let window = Window::map(DISK, backing).expect("a mapping");
+    let ram = GuestRam::with_windows(from_zero(bytes), vec![window]);
+    (ram, file)
+}
+
+fn from_zero(bytes: usize) -> GuestMemoryMmap<()> {
+    GuestMemoryMmap::from_ranges(&[(GuestAddress(0), bytes)]).expect("memory")
 }
 
 fn rings(mem: &GuestRam, sizes: &[u16], event_idx: bool) -> Vec<DriverQueue> {

@@ -15,4 +15,4 @@ mod harness;
 pub use conformance::conformance;
 pub use driver::{Buffer, DriverQueue};
 pub use event_loop::TestLoop;
-pub use harness::{Harness, guest_ram};
+pub use harness::{DISK, DISK_BYTES, Harness, guest_ram, guest_ram_and_disk};

@@ -2,15 +2,13 @@
 //! created, and what memory many of one image take.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use serde::Deserialize;
 
-use super::Measured;
+use crate::bench::figures::Measured;
 use crate::bench::program::Running;
 use crate::guest::images;
 use crate::kvm::{self, Call, Outcome};
@@ -62,13 +60,6 @@ pub(crate) struct Inside {
     sandboxes: u32,
 }
 
-/// One line of the program.
-#[derive(Debug, Deserialize)]
-struct Line {
-    what: String,
-    value: f64,
-}
-
 impl Inside {
     /// Runs the program, and writes down what it measures.
     pub(crate) fn run(&self) -> Result<ExitCode> {
@@ -77,20 +68,7 @@ impl Inside {
         command.args(["machines", &self.sandboxes.to_string()]);
         // Homes of others must not take part.
         command.env("MSB_HOME", home.path());
-        let mut running = Running::start(command)?;
-        let stdout = running.child.stdout.take().context("it has no output")?;
-        let mut measured = Measured::new();
-        for line in BufReader::new(stdout).lines() {
-            let line = line.context("cannot read what the program says")?;
-            let Line { what, value } =
-                serde_json::from_str(&line).with_context(|| format!("it said {line}"))?;
-            println!("{what} {value:.3}");
-            measured.entry(what).or_default().push(value);
-        }
-        let status = running.child.wait()?;
-        if !status.success() {
-            bail!("the program failed: {status}");
-        }
+        let measured = Running::start(command)?.measured(3)?;
         fs::write(&self.report, serde_json::to_vec(&measured)?)
             .with_context(|| format!("cannot write {}", self.report.display()))?;
         Ok(ExitCode::SUCCESS)

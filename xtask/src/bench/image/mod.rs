@@ -6,27 +6,26 @@
 //! Where KVM is real ([`machines`]): the first sandbox of an image, with its pull, and the second; and
 //! the memory that many sandboxes take which read the same large file.
 //!
-//! *Memory* is counted as follows. A guest reads its disk into memory of its own, as every virtual machine does:
-//! that is part of the memory that it was given, whatever it does with it, and the host cannot share it. What the
-//! host can share, or fail to, is everything else: the pages of the image's files in its page cache, and the private
+//! *Memory* is counted as follows. Where an image is attached as a disk, each guest reads it into memory of its own, which
+//! the host cannot share; where it is mapped, guests use the pages of the host's page cache. What the
+//! host can share, or fail to, is those pages of the image's files, and the private
 //! memory of the VMMs outside their guests'. `shared_memory_ratio` is the sum of these two over the size of the file
 //! times the number of sandboxes: 1.0 means that nothing is shared. Both are whole amounts, not differences, so what
-//! the VMMs need anyhow is in it. `guest_mib` is what the guests' own memory has grown by in the meantime, and
-//! `all_memory_ratio` is the same ratio with that added: it depends on how much of their memory guests
-//! fill with what they have read.
+//! the VMMs need anyhow is in it. `guest_mib` is what the guests' own memory has grown by in the meantime, without what is
+//! mapped, and `all_memory_ratio` is the same ratio with that added: it tells whether guests have copies of what they
+//! have read.
 
 pub(crate) mod machines;
 mod unpack;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::stats;
+use super::figures::{Figure, Measured, tell};
 use crate::{cargo, paths, setup};
 
 /// The program of the library that measures.
@@ -54,17 +53,6 @@ const FIGURES: [Figure; 16] = [
     Figure::Measured("guest_mib"),
 ];
 
-/// One number of the result.
-enum Figure {
-    /// The median of what was measured under this name.
-    Measured(&'static str),
-    /// The first median over the second.
-    Ratio(&'static str, &'static str, &'static str),
-}
-
-/// What was measured, by its name.
-type Measured = BTreeMap<String, Vec<f64>>;
-
 /// Options of `bench image`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -91,32 +79,25 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     if !options.host_only {
         measured.extend(machines::measure(&program, options.sandboxes)?);
     }
-    let figures = figures(&measured);
-    let mut report = json!({
+    let report = json!({
         "rounds": options.rounds,
         "sandboxes": options.sandboxes,
         "all": measured,
     });
-    let mut line = "image:".to_owned();
-    for (name, value) in figures {
-        line.push_str(&format!(" {name}={value:.3}"));
-        report[name] = json!(value);
-    }
-    let path = dir.join("image.json");
-    fs::write(&path, format!("{report:#}\n"))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("{line}");
+    tell(
+        "image",
+        figures(&measured),
+        3,
+        report,
+        &dir.join("image.json"),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The numbers of the result that what was measured gives, with their names.
 fn figures(measured: &Measured) -> Vec<(&'static str, f64)> {
-    let median = |what: &str| stats::median(measured.get(what)?);
-    let figures = FIGURES.iter().filter_map(|figure| match *figure {
-        Figure::Measured(what) => Some((what, median(what)?)),
-        Figure::Ratio(name, of, to) => Some((name, median(of)? / median(to)?)),
-    });
-    figures.collect()
+    let figures = FIGURES.iter().map(|figure| figure.of(measured));
+    figures.flatten().collect()
 }
 
 #[cfg(test)]

@@ -260,10 +260,64 @@ async fn what_was_damaged_on_this_host_is_pulled_again() {
         for damage in damages.iter().take(if is_layer { 1 } else { 2 }) {
             std::fs::write(&path, damage).unwrap();
             assert!(store.verify(&image.manifest).is_err());
-            let found = pulling.find().await.unwrap();
-            assert_eq!(found.is_some(), digest != config);
+            let found = pulling.find().await;
+            assert_eq!(found.is_ok_and(|found| found.is_some()), digest != config);
+            // Of a configuration or a layer there is nothing to make it anew from.
             pulling.pull(options()).await.unwrap();
             store.verify(&image.manifest).unwrap();
         }
     }
+}
+
+/// What was made of an image's blobs is made anew from them, without anybody's help.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_of_an_image_is_mended_from_its_blobs() {
+    let registry = FakeRegistry::new().await;
+    let image = registry.image("1", "amd64", &layers(), "{}");
+    let dir = tempfile::tempdir().unwrap();
+    let pulling = pull(&dir, reference(&registry, ":1"), &Heard::default());
+    pulling.pull(options()).await.unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    // The tag moves, and the image that is here is to stay the one.
+    registry.image("1", "amd64", &[], "{}");
+    let asked = registry.asked("").len();
+    let layer = dir.path().join("layers").join(image.layers[0].hex());
+    let meta = |end: &str| dir.path().join("meta").join(image.manifest.hex() + end);
+    let files = [
+        layer.join("data"),
+        layer.join("noted.json"),
+        meta(".erofs"),
+        meta(".json"),
+    ];
+    for path in files {
+        for gone in [false, true] {
+            match gone {
+                true => std::fs::remove_file(&path).unwrap(),
+                false => {
+                    let mut bytes = std::fs::read(&path).unwrap();
+                    let middle = bytes.len() / 2;
+                    bytes[middle] ^= 0x80;
+                    std::fs::write(&path, bytes).unwrap();
+                }
+            }
+            // An image without a record was never here.
+            match pulling.find().await {
+                Ok(None) => assert!(gone && path == meta(".json"), "{path:?}"),
+                Err(PullError::Store(error)) => assert!(error.is_damaged_image(), "{error:?}"),
+                other => panic!("{path:?}: {other:?}"),
+            }
+            let mended = pulling.mend().await.unwrap().unwrap();
+            assert_eq!(mended.record.manifest_digest, image.manifest);
+            store.verify(&image.manifest).unwrap();
+            assert!(pulling.find().await.unwrap().is_some());
+        }
+    }
+    assert_eq!(registry.asked("").len(), asked);
+
+    // Without the blob, it has to come again.
+    std::fs::write(layer.join("data"), "short").unwrap();
+    let blob = dir.path().join("blobs/sha256").join(image.layers[0].hex());
+    std::fs::write(&blob, "short").unwrap();
+    assert!(pulling.mend().await.unwrap().is_none());
+    assert_eq!(registry.asked("").len(), asked);
 }

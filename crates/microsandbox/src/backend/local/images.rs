@@ -11,7 +11,7 @@ use msb_types::{PullPolicy, RootfsSource};
 use super::LocalBackend;
 use crate::backend::Prepared;
 use crate::blocking::elsewhere;
-use crate::config::Sources;
+use crate::config::{Sources, upper_size_mib};
 use crate::error::{ImageError, MicrosandboxError, MicrosandboxResult};
 use crate::sandbox::{PullReporter, SandboxConfig, with_image};
 
@@ -29,6 +29,7 @@ impl LocalBackend {
         reporter: PullReporter,
     ) -> MicrosandboxResult<Prepared> {
         self.note_parent(&mut config).await?;
+        self.size_upper(&mut config).await?;
         let RootfsSource::Oci { reference, .. } = &config.image else {
             return Ok(Prepared { config, held: None });
         };
@@ -48,6 +49,20 @@ impl LocalBackend {
         })
     }
 
+    /// A writable layer of which nobody said how large it is to be has the size that the home says.
+    async fn size_upper(&self, config: &mut SandboxConfig) -> MicrosandboxResult<()> {
+        if let RootfsSource::Oci {
+            upper_size_mib: size @ None,
+            ..
+        } = &mut config.image
+            && config.snapshot_upper_source.is_none()
+        {
+            let home = self.home()?;
+            *size = elsewhere(move || upper_size_mib(&home)).await??;
+        }
+        Ok(())
+    }
+
     async fn pulled(
         &self,
         text: &str,
@@ -57,10 +72,20 @@ impl LocalBackend {
         let reference = named(text, config.manifest_digest.as_deref())?;
         let pull = Pull::new(self.images().await?, reference, reporter.of(text));
         let failed = |error| pull_error(text, error);
-        if config.pull_policy != PullPolicy::Always
-            && let Some(found) = pull.find().await.map_err(failed)?
-        {
-            return Ok(found);
+        if config.pull_policy != PullPolicy::Always {
+            let found = match pull.find().await {
+                Err(PullError::Store(error)) if error.is_damaged_image() => {
+                    if config.pull_policy == PullPolicy::Never {
+                        return Err(ImageError::Store(Box::new(error)).into());
+                    }
+                    tracing::warn!(%error, image = text, "an image of this host is mended");
+                    pull.mend().await
+                }
+                found => found,
+            };
+            if let Some(found) = found.map_err(failed)? {
+                return Ok(found);
+            }
         }
         if config.pull_policy == PullPolicy::Never {
             return Err(MicrosandboxError::ImageNotFound(text.to_owned()));

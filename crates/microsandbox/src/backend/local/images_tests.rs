@@ -5,6 +5,7 @@ use std::path::Path;
 
 use msb_image::registry::RegistryError;
 use msb_image::registry::testing::{Access, FakeRegistry};
+use msb_image::store::StoreError;
 use msb_types::{MountSource, RegistryAuth};
 
 use super::*;
@@ -98,6 +99,87 @@ async fn policies_say_when_the_registry_is_asked() {
     assert_eq!(registry.asked("").len(), asked);
     let config = prepare(&backend, with(PullPolicy::Always)).await.unwrap();
     assert_eq!(config.manifest_digest, Some(second.manifest.to_string()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_home_says_how_large_a_writable_layer_is_unless_the_sandbox_does() {
+    let registry = FakeRegistry::new().await;
+    registry.image("1", "amd64", &[], "{}");
+    let home = tempfile::tempdir().unwrap();
+    let backend = backend(home.path(), HashMap::new());
+    let size = async |said| {
+        let mut config = config(&registry, ":1");
+        if let RootfsSource::Oci { upper_size_mib, .. } = &mut config.image {
+            *upper_size_mib = said;
+        }
+        let config = prepare(&backend, config).await?;
+        match config.image {
+            RootfsSource::Oci { upper_size_mib, .. } => MicrosandboxResult::Ok(upper_size_mib),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(size(None).await.unwrap(), None);
+    let file = home.path().join("config.json");
+    std::fs::write(&file, r#"{"oci": {"upper_size_mib": 2048}}"#).unwrap();
+    assert_eq!(size(None).await.unwrap(), Some(2048));
+    assert_eq!(size(Some(512)).await.unwrap(), Some(512));
+    std::fs::write(&file, r#"{"oci": {"upper_size_mib": 0}}"#).unwrap();
+    let error = size(None).await.unwrap_err();
+    assert!(matches!(error, MicrosandboxError::InvalidConfig(_)));
+    assert_eq!(size(Some(512)).await.unwrap(), Some(512));
+}
+
+/// Damage is found before a boot: `Never` says what it is, and the others mend it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_image_is_mended_or_told_of() {
+    let registry = FakeRegistry::new().await;
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(3);
+    tar.append_data(&mut header, "app", b"app".as_slice())
+        .unwrap();
+    let tar = tar.into_inner().unwrap();
+    let image = registry.image("1", "amd64", &[tar], "{}");
+    let home = tempfile::tempdir().unwrap();
+    let backend = backend(home.path(), HashMap::new());
+    let with = |pull_policy| SandboxConfig {
+        pull_policy,
+        ..config(&registry, ":1")
+    };
+    prepare(&backend, with(PullPolicy::IfMissing))
+        .await
+        .unwrap();
+    let images = home.path().join("images");
+    let layer = image.layers[0].hex();
+    let data = images.join("layers").join(&layer).join("data");
+    let disk = images.join("meta").join(image.manifest.hex() + ".erofs");
+    let blob = images.join("blobs/sha256").join(&layer);
+    // The last time the layer is damaged wherever it is, and has to come again.
+    for damaged in [vec![&data], vec![&disk], vec![&data, &disk, &blob]] {
+        for path in &damaged {
+            let mut bytes = std::fs::read(path).unwrap();
+            bytes[0] ^= 1;
+            std::fs::write(path, bytes).unwrap();
+        }
+        let error = prepare(&backend, with(PullPolicy::Never))
+            .await
+            .unwrap_err();
+        let MicrosandboxError::Image(ImageError::Store(error)) = error else {
+            panic!("{error:?}");
+        };
+        assert!(matches!(*error, StoreError::Integrity { .. }), "{error:?}");
+        let asked = registry.asked("").len();
+        prepare(&backend, with(PullPolicy::IfMissing))
+            .await
+            .unwrap();
+        let alone = registry.asked("").len() == asked;
+        assert_eq!(alone, damaged.len() == 1, "{damaged:?}");
+        prepare(&backend, with(PullPolicy::Never)).await.unwrap();
+        Store::open(&images)
+            .unwrap()
+            .verify(&image.manifest)
+            .unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -63,6 +63,7 @@ impl LocalBackend {
         let log = config.runtime.log_level;
         let launch = Launch {
             upper_template: template(&what, &home)?,
+            map_images: home::map_images(),
             snapshot_upper: config.snapshot_upper_source.clone(),
             what,
             home: home.clone(),

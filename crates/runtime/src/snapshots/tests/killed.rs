@@ -65,6 +65,16 @@ fn a_kill_at_any_moment_leaves_whole_snapshots_and_a_sandbox_that_starts() {
         let left = fs::read_dir(home.snapshots.dir()).unwrap();
         let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         assert!(left.iter().all(|name| name == "base"), "{left:?}");
+        // Of an archive that was being written there is nothing either, once another is.
+        let other = home.path().join("other");
+        if home.snapshots.find("base").is_ok() {
+            home.snapshots
+                .export("base", &other, Export::default(), &mut always)
+                .unwrap();
+            let left = fs::read_dir(home.path()).unwrap();
+            let mut left = left.map(|entry| entry.unwrap().file_name());
+            assert!(left.all(|name| !name.as_encoded_bytes().starts_with(b".msb-export")));
+        }
         assert_eq!(home.status("web"), Some(SandboxStatus::Stopped));
         run_dir.lock().unwrap().remove().unwrap();
     }

@@ -6,12 +6,14 @@
 //! | raw disk image with an EROFS | that one, read-only, and `upper.ext4` | one over the other |
 //! | OCI image | its metadata and its layers' data as one, read-only, and `upper.ext4` | one over the other |
 //!
-//! What is read-only is shared by any number of sandboxes. `upper.ext4` is the sandbox's own: it is made
+//! What is read-only is shared by any number of sandboxes, and mapped into the guest's memory where that can be
+//! ([`mapping`]). `upper.ext4` is the sandbox's own: it is made
 //! before the sandbox exists, so that none ever exists without it, and goes with the sandbox. So is what
 //! patches change in an OCI image ([`patches`]), which has metadata of its own then. A sandbox that begins from a
 //! snapshot has copies of the snapshot's ([`snapshot`]).
 
 mod image;
+mod mapping;
 mod patches;
 mod snapshot;
 
@@ -30,12 +32,16 @@ use msb_runtime::upper::{self, UpperError};
 use msb_types::{DEFAULT_UPPER_MIB, DiskImageFormat, RootfsSource, SandboxConfig};
 use msb_vmapi::ErrorKind;
 
+use self::mapping::Mapping;
+
 /// The serial of the disk that is the root, or the lower part of it.
 const ROOT: &str = "root";
 /// The serial of what is written to.
 const UPPER: &str = "upper";
 /// The name of the root disk in the guest where it is alone. It is the first.
 const ROOT_DEVICE: &str = "/dev/vda";
+/// The name of the one that is mapped, of which there are no others.
+const MAPPED_DEVICE: &str = "/dev/pmem0";
 
 /// Where the superblock of an EROFS begins, and with what (`fs/erofs/erofs_fs.h`).
 const EROFS_MAGIC: (u64, [u8; 4]) = (1024, [0xe2, 0xe1, 0xf5, 0xe0]);
@@ -44,10 +50,14 @@ const EROFS_MAGIC: (u64, [u8; 4]) = (1024, [0xe2, 0xe1, 0xf5, 0xe0]);
 #[derive(Debug)]
 pub(crate) struct Root {
     pub(crate) disks: Vec<Disk>,
+    /// What is mapped into the guest's memory instead.
+    pub(crate) mapped: Option<Content>,
     /// What the guest is told to make of them.
     pub(crate) guest: GuestRoot,
     /// The file that is written to.
     pub(crate) writable: Written,
+    /// Where the image wants its commands to begin.
+    pub(crate) image_dir: Option<String>,
 }
 
 /// One disk.
@@ -126,10 +136,11 @@ pub(crate) fn prepare(
 impl Root {
     /// Opens the disks of the sandbox that is at `dir`.
     pub(crate) fn open(
-        home: &Path,
+        launch: &Launch,
         config: &SandboxConfig,
         dir: &SandboxDir,
     ) -> Result<Self, BootError> {
+        let mapping = Mapping::of(launch, config);
         match kind(config)? {
             Kind::Disk { path, fstype } => {
                 let disk = open_image(path, true)?;
@@ -140,30 +151,36 @@ impl Root {
                 };
                 Ok(Self {
                     disks: vec![disk],
+                    mapped: None,
                     guest: GuestRoot::Disk {
                         device: ROOT_DEVICE.to_owned(),
                         fstype: fstype.map(str::to_owned),
                         read_only: false,
                     },
                     writable: written,
+                    image_dir: None,
                 })
             }
-            Kind::OverDisk { image } => Self::over(Content::Shared(image), dir),
+            Kind::OverDisk { image } => Self::over(Content::Shared(image), &mapping, dir),
             Kind::OverImage { .. } => {
-                let (store, image) = image::open(home, config)?;
+                let (store, image) = image::open(&launch.home, config)?;
+                let image_dir = image.config.working_dir.clone();
                 let patched = !config.patches.is_empty() || patches::are_there(dir.path())?;
                 let parts = match patched {
                     false => image.disk,
                     true => patches::disk(&store, image, dir.path())?,
                 };
                 // What is open stays, whatever becomes of the store.
-                Self::over(Content::Parts(parts), dir)
+                Ok(Self {
+                    image_dir,
+                    ..Self::over(Content::Parts(parts), &mapping, dir)?
+                })
             }
         }
     }
 
     /// An EROFS, and the sandbox's writable layer over it.
-    fn over(lower: Content, dir: &SandboxDir) -> Result<Self, BootError> {
+    fn over(lower: Content, mapping: &Mapping<'_>, dir: &SandboxDir) -> Result<Self, BootError> {
         let path = dir.path().join(upper::FILE);
         let upper = upper::open(&path).map_err(|error| {
             disk_error(format!(
@@ -173,23 +190,38 @@ impl Root {
             ))
         })?;
         let writable = handle(&upper, &path)?;
+        let upper = Disk {
+            id: UPPER,
+            content: Content::Own(upper),
+        };
+        let fstype = Some("erofs".to_owned());
+        if mapping.suits(&lower) {
+            return Ok(Self {
+                disks: vec![upper],
+                mapped: Some(lower),
+                guest: GuestRoot::Mapped {
+                    lower: MAPPED_DEVICE.to_owned(),
+                    fstype,
+                    upper: UPPER.to_owned(),
+                },
+                writable,
+                image_dir: None,
+            });
+        }
+        let lower = Disk {
+            id: ROOT,
+            content: lower,
+        };
         Ok(Self {
-            disks: vec![
-                Disk {
-                    id: ROOT,
-                    content: lower,
-                },
-                Disk {
-                    id: UPPER,
-                    content: Content::Own(upper),
-                },
-            ],
+            disks: vec![lower, upper],
+            mapped: None,
             guest: GuestRoot::Overlay {
                 lower: ROOT.to_owned(),
-                fstype: Some("erofs".to_owned()),
+                fstype,
                 upper: UPPER.to_owned(),
             },
             writable,
+            image_dir: None,
         })
     }
 }

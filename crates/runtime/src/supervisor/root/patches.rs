@@ -29,6 +29,7 @@ use msb_image::tree::Tree;
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_runtime::chain::chain;
 use msb_runtime::control::{HomeError, LaunchError};
+use msb_runtime::durable;
 use msb_runtime::registry::RegistryError;
 use msb_types::Patch;
 use serde::{Deserialize, Serialize};
@@ -252,7 +253,7 @@ fn make_anew(store: &Store, image: &OpenImage, before: Made, dir: &Path) -> Resu
     let root = dir.join(ROOT);
     fs::rename(&new, &root).map_err(at(&root))?;
     note(&made, dir)?;
-    sync(dir)?;
+    durable::sync_dir(dir).map_err(at(dir))?;
     Ok(made)
 }
 
@@ -274,15 +275,11 @@ fn blobs(image: &OpenImage) -> Vec<&File> {
 fn note(made: &Made, dir: &Path) -> Result<()> {
     let path = dir.join(MADE);
     let patch = dir.join("patch");
-    let bytes = serde_json::to_vec(made).map_err(io::Error::from);
     let mut file = tempfile::NamedTempFile::new_in(&patch).map_err(at(&patch))?;
-    bytes
-        .and_then(|bytes| file.write_all(&bytes))
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(at(&path))?;
-    file.persist(&path)
-        .map_err(|error| at(&path)(error.error))?;
-    sync(&patch)
+    serde_json::to_writer(&mut file, made)
+        .map_err(io::Error::from)
+        .and_then(|()| durable::persist(file, &path))
+        .map_err(at(&path))
 }
 
 /// A new file that its owner alone can read.
@@ -309,12 +306,6 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
         .and_then(|file| file.take(most).read_to_end(&mut bytes))
         .map_err(at(path))?;
     Ok(bytes)
-}
-
-fn sync(dir: &Path) -> Result<()> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(at(dir))
 }
 
 fn at(path: &Path) -> impl Fn(io::Error) -> Failure + use<'_> {

@@ -1,6 +1,9 @@
 //! Which disks there are, and what is made for them.
 
 mod images;
+mod mapped;
+#[path = "../../kernel_config/sample.rs"]
+mod sample;
 mod snapshots;
 
 use std::fs;
@@ -51,9 +54,10 @@ impl Place {
             home: self.0.path().to_path_buf(),
             detached: false,
             vmm: none(),
-            kernel: none(),
+            kernel: self.path("kernel"),
             initramfs: none(),
             upper_template: template.map(|name| self.path(name)),
+            map_images: true,
             snapshot_upper: None,
             requested_ns: 0,
             boot_timeout_ms: 0,
@@ -65,7 +69,7 @@ impl Place {
     }
 
     fn open(&self, config: &SandboxConfig) -> Result<Root, BootError> {
-        Root::open(self.0.path(), config, &self.dir())
+        Root::open(&self.launch(None), config, &self.dir())
     }
 }
 

@@ -604,10 +604,11 @@ impl Parts {
         let host =
             |what: &str, error: &std::io::Error| host_error(BootStage::Supervisor, what, error);
         let lock = &begun.owned.lock;
-        let root = Root::open(&launch.home, &begun.config, begun.owned.dir())?;
+        let root = Root::open(launch, &begun.config, begun.owned.dir())?;
         let disks = root.disks.iter().map(|disk| disk.id).collect();
-        let boot_messages = settings::messages(&begun.config, root.guest)?;
-        let machine = Machine::open(launch, &begun.config, lock, root.disks)?;
+        let boot_messages =
+            settings::messages(&begun.config, root.guest, root.image_dir.as_deref())?;
+        let machine = Machine::open(launch, &begun.config, lock, root.disks, root.mapped)?;
         let page = match begun.config.runtime.metrics_interval() {
             Some(_) => {
                 let page = MetricsPage::create(&lock.dir().metrics());

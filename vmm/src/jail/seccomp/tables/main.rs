@@ -24,6 +24,11 @@ pub(super) const RULES: &[Rule] = &[
     any(call!(SYS_readv), "console input to the guest's memory")
         .rarely("only with a console that has input"),
     any(
+        call!(SYS_preadv),
+        "what the guest sends from the pages of a mapped disk",
+    )
+    .rarely("only of a guest that gives such pages to another device as they are"),
+    any(
         call!(SYS_recvmsg),
         "requests of clients; what connections send to the guest",
     ),

@@ -1,6 +1,7 @@
 //! The disk, over a real file.
 
 mod extents;
+mod mapped;
 mod parse;
 
 use std::fs::File;

@@ -133,6 +133,7 @@ fn an_image_is_one_disk_of_its_layers() {
     assert_eq!(files["none"], None);
     let root = place.open(&config).unwrap();
     assert!(matches!(root.guest, GuestRoot::Overlay { .. }));
+    assert!(root.mapped.is_none());
     assert!(matches!(
         root.disks[1],
         Disk {

@@ -9,7 +9,7 @@ use super::*;
 
 impl Place {
     /// A snapshot of the sandbox that was prepared.
-    fn snapshot(&self, digest: &str) -> SnapshotDir {
+    pub(super) fn snapshot(&self, digest: &str) -> SnapshotDir {
         let dir = self.dir();
         let open = |name: &str| File::open(dir.path().join(name));
         let disk = open(upper::FILE).unwrap();
@@ -32,7 +32,11 @@ impl Place {
     }
 
     /// Prepares another sandbox in the place of the one that was.
-    fn begin(&self, config: &SandboxConfig, snapshot: &SnapshotDir) -> Result<(), LaunchError> {
+    pub(super) fn begin(
+        &self,
+        config: &SandboxConfig,
+        snapshot: &SnapshotDir,
+    ) -> Result<(), LaunchError> {
         fs::remove_dir_all(self.dir().path()).unwrap();
         fs::create_dir(self.dir().path()).unwrap();
         let launch = Launch {
@@ -52,7 +56,7 @@ impl Place {
     }
 }
 
-fn of(digest: msb_image::Digest, mib: u32) -> SandboxConfig {
+pub(super) fn of(digest: msb_image::Digest, mib: u32) -> SandboxConfig {
     SandboxConfig {
         image: RootfsSource::Oci {
             reference: "app:1".to_owned(),
