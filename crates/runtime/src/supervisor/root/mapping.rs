@@ -15,9 +15,11 @@ use msb_types::SandboxConfig;
 use super::Content;
 
 /// What of the kernel a mapped disk needs, built in: a guest of ours has no modules.
-const NEEDED: [&str; 5] = [
+const NEEDED: [&str; 6] = [
     "CONFIG_VIRTIO_PMEM",
     "CONFIG_BLK_DEV_PMEM",
+    // Without it the driver refuses every device, and says nothing.
+    "CONFIG_ND_CLAIM",
     "CONFIG_ZONE_DEVICE",
     "CONFIG_FS_DAX",
     "CONFIG_EROFS_FS",

@@ -8,7 +8,7 @@ use super::images::{APP, BASE, EMPTY, patches};
 use super::snapshots::of;
 use super::*;
 
-const CONFIG: &str = "CONFIG_VIRTIO_PMEM=y\nCONFIG_BLK_DEV_PMEM=y\nCONFIG_ZONE_DEVICE=y\n\
+const CONFIG: &str = "CONFIG_VIRTIO_PMEM=y\nCONFIG_BLK_DEV_PMEM=y\nCONFIG_ND_CLAIM=y\nCONFIG_ZONE_DEVICE=y\n\
                       CONFIG_FS_DAX=y\nCONFIG_EROFS_FS=y\n";
 
 impl Place {
