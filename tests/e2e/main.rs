@@ -19,6 +19,7 @@ mod fidelity;
 mod fs;
 mod homes;
 mod images;
+mod jail;
 mod kill;
 mod life;
 mod life_kill;

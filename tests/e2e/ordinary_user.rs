@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use anyhow::{Context, Result};
-use msb_tests::{Fixture, within};
+use msb_tests::{Fixture, host, within};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
@@ -90,6 +90,12 @@ async fn with_a_home_and_a_disk_of_their_own_sandboxes_run() -> Result<()> {
         let output = within(program.wait_with_output()).await?;
         panic!("{line:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
+    let vmms: Vec<_> = host::processes()
+        .into_iter()
+        .filter(|process| process.name == "msb-vmm")
+        .collect();
+    assert_eq!(vmms.len(), 1, "{vmms:?}");
+    crate::jail::life::assert_jailed(vmms[0].pid, false)?;
     program.kill().await?;
     // What it had goes with it.
     let run = home.join("run");

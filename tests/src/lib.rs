@@ -25,6 +25,7 @@ pub mod sessions;
 pub mod soak;
 pub mod ssh;
 pub mod tmpfs;
+pub mod trace;
 pub mod trees;
 pub mod truth;
 pub mod walk;

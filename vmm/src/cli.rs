@@ -55,17 +55,24 @@ Control:
                                        \"resume\" and \"counters\"
   Replies repeat the id; events (booted, paused, resumed, disk_failed, ended) come in between.
 
+Jail:
+  What the machine needs is opened first. Then the process gives up everything else: files, network,
+  other processes, privileges, and all system calls that it does not need; --log info says what of
+  that this kernel has. A second small process connects to <SOCKET>_P and removes the sockets at
+  the end. A system call that is not allowed ends the machine.
+
 Exit codes:
   0 the guest powered off     10 the guest asked for a reset
   1 the VMM failed            11 the guest crashed (triple fault)
-  2 the machine was refused   12 ended by a signal, by Ctrl-A x, or through control";
+  2 the machine was refused   12 ended by a signal, by Ctrl-A x, or through control
+                              13 the VMM made a system call that the jail forbids";
 
 /// Runs one virtual machine on KVM, and ends with it.
 #[derive(Debug, Parser)]
 #[command(name = "msb-vmm", version, about, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// Uncompressed x86-64 ELF kernel (vmlinux) with a PVH entry
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "control_fd", "check"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["config", "control_fd", "check", "system_calls", "isolation"])]
     kernel: Option<PathBuf>,
 
     /// Initramfs: a cpio archive, in any compression that the kernel knows
@@ -121,6 +128,19 @@ pub struct Cli {
     #[arg(long, value_name = "N")]
     control_fd: Option<i32>,
 
+    /// Run the machine in this process as it is: a guest that breaks out of it has all that this user has
+    #[arg(long, conflicts_with = "control_fd")]
+    no_jail: bool,
+
+    /// Say which system calls each thread may make in the jail, and why: one JSON object a line
+    #[arg(long, exclusive = true)]
+    system_calls: bool,
+
+    /// Say which layers of the jail this host has, and what to do about those that it has not: one
+    /// JSON object a line
+    #[arg(long, exclusive = true)]
+    isolation: bool,
+
     /// Say whether this host can run machines, and what to do if not
     #[arg(long, exclusive = true)]
     check: bool,
@@ -159,6 +179,10 @@ impl From<LogLevel> for tracing::Level {
 pub enum Task {
     /// Say whether the host can run machines.
     Check,
+    /// Say what the jail allows.
+    SystemCalls,
+    /// Say how far the jail comes here.
+    Isolation,
     /// Run the machine that is described over this descriptor.
     Supervised(i32),
     /// Run this machine.
@@ -198,10 +222,26 @@ impl Cli {
         self.log
     }
 
+    /// Whether a machine is to run in the jail.
+    pub fn is_jailed(&self) -> bool {
+        !(self.no_jail || self.check || self.system_calls)
+    }
+
+    /// The inherited socket over which the machine is described.
+    pub fn control_fd(&self) -> Option<i32> {
+        self.control_fd
+    }
+
     /// What is to be done.
     pub fn task(self) -> Result<Task, CliError> {
         if self.check {
             return Ok(Task::Check);
+        }
+        if self.system_calls {
+            return Ok(Task::SystemCalls);
+        }
+        if self.isolation {
+            return Ok(Task::Isolation);
         }
         if let Some(fd) = self.control_fd {
             return Ok(Task::Supervised(fd));
@@ -376,6 +416,9 @@ mod tests {
             &["msb-vmm", "--kernel", "k", "--vsock-cid", "4"],
             &["msb-vmm", "--check", "--kernel", "k"],
             &["msb-vmm", "--config", "c", "--control-fd", "3"],
+            &["msb-vmm", "--no-jail", "--control-fd", "3"],
+            &["msb-vmm", "--system-calls", "--kernel", "k"],
+            &["msb-vmm", "--isolation", "--no-jail"],
         ] {
             assert!(Cli::try_parse_from(args).is_err(), "{args:?}");
         }

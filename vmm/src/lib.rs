@@ -18,6 +18,8 @@
 //! A paused machine is one whose vCPU threads sleep outside the guest. Devices and the main loop go on.
 
 pub mod arch;
+#[cfg(feature = "attacker")]
+pub mod attacker;
 pub mod blueprint;
 pub mod bus;
 pub mod cli;
@@ -28,12 +30,15 @@ pub mod device_host;
 pub mod ending;
 pub mod event_loop;
 pub mod inherited;
+pub mod jail;
 pub mod kvm;
 pub mod legacy;
 pub mod machine;
 pub mod memory;
 pub mod message;
+pub mod porter;
 pub mod probe;
+pub mod program;
 pub mod report;
 pub mod signals;
 pub mod terminal;

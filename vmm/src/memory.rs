@@ -104,6 +104,13 @@ pub struct MappedDisk {
     pub files: Backing,
 }
 
+impl MappedDisk {
+    /// Bytes of the process's addresses that it takes.
+    pub fn addresses(&self) -> u64 {
+        Window::addresses_for(self.files.bytes()).unwrap_or(u64::MAX)
+    }
+}
+
 /// Guest memory could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -27,6 +27,9 @@ pub enum Message {
         /// Why not.
         error: String,
     },
+    /// The guest owns this process.
+    #[cfg(feature = "attacker")]
+    Attack(crate::attacker::Order),
     /// The machine is over, for this reason.
     End(Outcome),
     /// The guest connected to a port of the host; this is the host's end.

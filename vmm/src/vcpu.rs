@@ -14,6 +14,7 @@ use crate::clock;
 use crate::cpu_time::CpuClock;
 use crate::ending::Ending;
 use crate::event_loop::Mailbox;
+use crate::jail::Cell;
 use crate::kvm::kick::{self, Armed};
 use crate::kvm::{Exit, Vcpu};
 use crate::message::Message;
@@ -51,14 +52,20 @@ pub struct VcpuThreads {
 }
 
 impl VcpuThreads {
-    /// Starts one more.
-    pub fn start(&mut self, vcpu: Vcpu, outside: Outside) -> io::Result<()> {
+    /// Starts one more. It locks itself in `cell` first, if there is one, and does not enter the guest before
+    /// [`VcpuThreads::resume`].
+    pub fn start(&mut self, vcpu: Vcpu, outside: Outside, cell: Option<Cell>) -> io::Result<()> {
         let orders = Orders::new();
         let theirs = orders.clone();
         let thread = std::thread::Builder::new()
             .name(format!("vcpu{}", vcpu.id()))
             .stack_size(STACK)
-            .spawn(move || run(vcpu, &outside, &theirs))?;
+            .spawn(move || {
+                if cell.is_none_or(Cell::enter) {
+                    theirs.wait_to_begin();
+                    run(vcpu, &outside, &theirs);
+                }
+            })?;
         self.threads.push(VcpuThread {
             cpu_clock: CpuClock::of(&thread),
             thread,
@@ -75,7 +82,7 @@ impl VcpuThreads {
         }
     }
 
-    /// Lets all into the guest again.
+    /// Lets all into the guest, for the first time or again.
     pub fn resume(&self) {
         for vcpu in &self.threads {
             vcpu.orders.run();

@@ -8,6 +8,7 @@ use vmm_virtio::{Device, GuestRam, Interest, Irq, Register, Tag};
 
 use crate::device_host::{DeviceHost, DeviceId};
 use crate::event_loop::{EventLoop, Mailbox, SlotId};
+use crate::jail::Cell;
 use crate::message::Message;
 
 /// Stack of a device's thread. Pages that are not used cost nothing.
@@ -28,7 +29,8 @@ struct Loop {
 }
 
 impl Worker {
-    /// Starts a thread for the device, which takes its commands from `mailbox`.
+    /// Starts a thread for the device, which takes its commands from `mailbox`. It locks itself in `cell`
+    /// first, if there is one.
     pub fn start(
         name: String,
         id: DeviceId,
@@ -36,6 +38,7 @@ impl Worker {
         ram: GuestRam,
         irq: Irq,
         mailbox: Mailbox<Message>,
+        cell: Option<Cell>,
     ) -> io::Result<Self> {
         let mut events = EventLoop::new()?;
         let mailbox_slot = events.slot()?;
@@ -54,11 +57,23 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name(name)
             .stack_size(STACK)
-            .spawn(move || turn.run())?;
+            .spawn(move || {
+                if cell.is_none_or(Cell::enter) {
+                    turn.run();
+                } else {
+                    turn.mailbox.close();
+                }
+            })?;
         Ok(Self {
             mailbox,
             thread: Some(thread),
         })
+    }
+
+    /// Where the thread takes its messages.
+    #[cfg(feature = "attacker")]
+    pub(crate) fn mailbox(&self) -> Mailbox<Message> {
+        self.mailbox.clone()
     }
 
     /// Asks the thread to stop its device and end.
@@ -106,6 +121,8 @@ impl Loop {
                             self.host.command(&mut self.events, id, command);
                         }
                         Message::End(_) => return Ok(()),
+                        #[cfg(feature = "attacker")]
+                        Message::Attack(order) => crate::attacker::run(order),
                         Message::Booted(_)
                         | Message::DiskFailed { .. }
                         | Message::OutOfGuest(_)

@@ -87,7 +87,7 @@ fn a_supervised_machine_tells_its_life() {
     let surroundings = Surroundings {
         process_started_ns: 1,
         supervisor: Some((connection, 7)),
-        termination: None,
+        ..Surroundings::default()
     };
     let machine = machine(&system, place.config(), surroundings);
     let run = thread::spawn(|| machine.run());
@@ -102,7 +102,8 @@ fn a_supervised_machine_tells_its_life() {
         FromVmm::Event(Event::Booted {
             process_started_ns,
             booted_ns,
-        }) => assert!(process_started_ns == 1 && booted_ns > 1),
+            ref isolation,
+        }) => assert!(process_started_ns == 1 && booted_ns > 1 && isolation.is_none()),
         ref other => panic!("{other:?}"),
     }
     supervisor.ask(8, Request::State);

@@ -62,6 +62,9 @@ fn help_says_what_there_is() {
         "--config",
         "--control-fd",
         "--check",
+        "--no-jail",
+        "--system-calls",
+        "--isolation",
         "Ctrl-A x",
         "Exit codes",
         "CONNECT",
@@ -85,6 +88,69 @@ fn usage_errors_are_refusals() {
     let output = vmm().args(["--config", "/no/such"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("No such file"));
+}
+
+#[test]
+fn what_the_filters_allow_is_listed() {
+    let output = vmm().arg("--system-calls").output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    for role in ["main", "vcpu", "block", "porter"] {
+        assert!(text.contains(&format!(r#""role":"{role}""#)), "{role}");
+    }
+}
+
+#[test]
+fn how_far_the_jail_comes_is_said_from_inside() {
+    let output = vmm().arg("--isolation").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let layers: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for layer in ["no_new_privileges", "seccomp"] {
+        let report = layers.iter().find(|report| report["layer"] == layer);
+        assert_eq!(report.unwrap()["strength"], "full", "{layer}");
+    }
+    for report in &layers {
+        let lacking = report["strength"] != "full";
+        assert_eq!(report["advice"].is_string(), lacking, "{report}");
+    }
+}
+
+#[test]
+fn what_is_required_of_the_jail_is_refused_outside_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("machine.json");
+    let config = r#"{"kernel":"/no/such","require":[{"layer":"seccomp","strength":"full"}]}"#;
+    std::fs::write(&file, config).unwrap();
+    let output = vmm()
+        .arg("--no-jail")
+        .arg("--config")
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let said = said(&output);
+    assert!(
+        said.contains("weaker") && said.contains("seccomp missing"),
+        "{said}"
+    );
+}
+
+#[test]
+fn outside_of_the_jail_it_shouts() {
+    let output = vmm()
+        .args(["--no-jail", "--kernel", "/no/such"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        said(&output).contains("NO JAIL: A GUEST"),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
@@ -225,8 +291,12 @@ fn sigterm_ends_it_and_removes_its_sockets() {
     let mut child = child;
     let mut line = String::new();
     let mut said = std::io::BufReader::new(child.stderr.take().unwrap());
-    std::io::BufRead::read_line(&mut said, &mut line).unwrap();
-    assert!(line.contains("enters the guest"), "{line}");
+    // What of the jail is in force, it says before.
+    while !line.contains("enters the guest") {
+        line.clear();
+        let read = std::io::BufRead::read_line(&mut said, &mut line).unwrap();
+        assert!(read > 0, "it ended");
+    }
     assert!(dir.path().join("v").exists());
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(12));

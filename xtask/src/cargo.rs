@@ -91,6 +91,21 @@ pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("the package msb-tests builds no program `{name}`"))
 }
 
+/// The VMM that attacks its host when its guest asks for it, in release form. For tests alone.
+pub(crate) fn attacker() -> Result<PathBuf> {
+    const NAME: &str = "msb-vmm-attacker";
+    let programs = executables(
+        Command::new(paths::cargo())
+            .current_dir(paths::workspace())
+            .args(["build", "--release", "--package", "msb-vmm"])
+            .args(["--features", "attacker", "--bin", NAME]),
+    )?;
+    let attacker = programs.into_iter().find(|program| program.name == NAME);
+    attacker
+        .map(|program| program.path)
+        .with_context(|| format!("the workspace builds no program `{NAME}`"))
+}
+
 /// The program of a package that runs in a guest whatever is there: in release form, and static.
 pub(crate) fn static_program(package: &str) -> Result<PathBuf> {
     // A target directory of its own: other flags would make cargo rebuild the shared one in turns.

@@ -87,6 +87,8 @@ enum Task {
     #[command(hide = true)]
     BenchImage(bench::image::machines::Inside),
     #[command(hide = true)]
+    BenchJail(bench::jail::Inside),
+    #[command(hide = true)]
     BenchLifecycle(bench::lifecycle::Inside),
     #[command(hide = true)]
     RunSuite {
@@ -129,6 +131,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::BenchBoot(inside) => inside.run(),
         Task::BenchExec(inside) => inside.run(),
         Task::BenchImage(inside) => inside.run(),
+        Task::BenchJail(inside) => inside.run(),
         Task::BenchLifecycle(inside) => inside.run(),
         Task::Soak(options) => soak::main(&options),
         Task::Fuzz(options) => fuzz::main(&options),

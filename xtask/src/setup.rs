@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use crate::guest::images;
 use crate::{kvm, proc};
 
-/// For the guest kernel, the root disks of tests, and the terminals that tests type at.
-const BUILD: [&str; 16] = [
+/// For the guest kernel, the root disks of tests, the terminals that tests type at, and the calls
+/// that they watch.
+const BUILD: [&str; 17] = [
     "bc",
     "bison",
     "cpio",
@@ -27,6 +28,7 @@ const BUILD: [&str; 16] = [
     "busybox-static",
     "libc6-dev",
     "mmdebstrap",
+    "strace",
     "tmux",
 ];
 /// For making a Debian without being root: user namespaces.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use msb_runtime::conversation::ConversationError;
 use msb_runtime::logs::LogError;
-use msb_types::SandboxStatus;
+use msb_types::{IsolationLevel, SandboxStatus};
 
 pub use payload::{Errno, HttpError, ImageError};
 
@@ -81,6 +81,18 @@ pub enum MicrosandboxError {
         name: String,
         /// Where and why it stopped.
         err: BootError,
+    },
+    /// Less stands around the sandbox's VMM on this host than what the sandbox requires. Nothing of the guest has run.
+    #[error(
+        "sandbox {name:?} requires the isolation level {required:?}, and did not start: {message}"
+    )]
+    Isolation {
+        /// The sandbox.
+        name: String,
+        /// What it requires.
+        required: IsolationLevel,
+        /// What is lacking, and what to do about it.
+        message: String,
     },
     /// The supervisor failed, or ended without a word.
     #[error("{0}")]

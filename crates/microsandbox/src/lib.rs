@@ -36,6 +36,7 @@ pub mod exec;
 pub mod fs;
 mod home;
 pub mod image;
+pub mod isolation;
 pub mod logs;
 pub mod network;
 pub mod sandbox;
@@ -66,6 +67,7 @@ pub use home::set_libkrunfw_path;
 pub use image::{
     Image, ImageConfigDetail, ImageDetail, ImageHandle, ImageLayerDetail, ImagePruneReport,
 };
+pub use isolation::IsolationLevel;
 pub use msb_protocol as protocol;
 pub use msb_types::{LogLevel, MAX_HOSTNAME_BYTES, MAX_SANDBOX_NAME_BYTES, RegistryAuth};
 pub use network::NetworkPolicy;

@@ -13,6 +13,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use futures::{Stream, StreamExt};
 use microsandbox::config::{self, RegistryAuthEntry, RegistryCredentialStore, RegistryEntry};
 use microsandbox::image::{CachedImageMetadata, ImageArchiveFormat, ImageLoadOptions};
+use microsandbox::isolation::{self, Isolation, Layer, LayerReport, Strength};
 use microsandbox::logs::{self, LogCursor, LogEntry, LogOptions, LogSource, LogStream};
 use microsandbox::logs::{LogCursorParseError, LogSnapshot, LogStreamOptions, LogStreamStart};
 use microsandbox::network::{InterfaceOverrides, NetworkConfig, PublishedPort, SecretEntry};
@@ -29,11 +30,11 @@ use microsandbox::snapshot::{ImageRef, Manifest, UpperIntegrity, UpperLayer};
 use microsandbox::{
     AgentClientError, Backend, BackendKind, BootError, BuildError, Errno, ExecFailed, ExecHandle,
     ExecOptionsBuilder, ExecOutput, ExitStatus, ExportOpts, HttpError, Image, ImageConfigDetail,
-    ImageDetail, ImageError, ImageHandle, ImageLayerDetail, ImagePruneReport, LocalBackend,
-    LogLevel, MicrosandboxError, MicrosandboxResult as R, NetworkPolicy, RegistryAuth,
-    RlimitResource, Sandbox, SandboxBuilder, SandboxConfig, Snapshot, SnapshotBuilder,
-    SnapshotConfig, SnapshotDestination, SnapshotFormat, SnapshotHandle, SnapshotVerifyReport,
-    UpperVerifyStatus, validate_sandbox_name,
+    ImageDetail, ImageError, ImageHandle, ImageLayerDetail, ImagePruneReport, IsolationLevel,
+    LocalBackend, LogLevel, MicrosandboxError, MicrosandboxResult as R, NetworkPolicy,
+    RegistryAuth, RlimitResource, Sandbox, SandboxBuilder, SandboxConfig, Snapshot,
+    SnapshotBuilder, SnapshotConfig, SnapshotDestination, SnapshotFormat, SnapshotHandle,
+    SnapshotVerifyReport, UpperVerifyStatus, validate_sandbox_name,
 };
 use tokio::task::JoinHandle;
 
@@ -206,6 +207,13 @@ async fn handle(handle: SandboxHandle) -> R<()> {
     let _: BackendKind = handle.backend_kind();
     let local: Option<&SandboxHandleLocalState> = handle.local();
     let _: Option<Option<u32>> = local.map(|local| local.pid);
+    let _: Option<Option<Isolation>> = local.map(|local| local.isolation.clone());
+    let host: Isolation = isolation::of_host().await?;
+    let lacking: Vec<LayerReport> = isolation::lacking_for(&host, IsolationLevel::Full);
+    let _: Vec<(Layer, Strength, &str)> = lacking
+        .iter()
+        .map(|report| (report.layer, report.strength, report.layer.advice()))
+        .collect();
     let _: Option<&SandboxHandleCloudState> = handle.cloud();
     let _: SandboxStatus = handle.status_snapshot();
     let _: Option<String> = handle.last_error_snapshot();

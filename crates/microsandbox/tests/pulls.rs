@@ -46,6 +46,7 @@ async fn stopped(home: &Path) {
         pid: std::process::id(),
         started_at: Utc::now(),
         ended: None,
+        isolation: Default::default(),
     };
     let config = Sandbox::builder("web")
         .image("/nowhere/disk.ext4")

@@ -21,6 +21,7 @@ fn starting(home: &Path, config: &SandboxConfig) -> Owned {
         pid: std::process::id(),
         started_at: Utc::now(),
         ended: None,
+        isolation: Default::default(),
     };
     owned.create(config, &run).unwrap();
     owned

@@ -74,6 +74,9 @@ pub enum EndReason {
     BootFailed(String),
     /// The program that was its init ended, and its kernel with it: how the program ended.
     InitEnded(String),
+    /// The VMM did what its jail forbids, as after a guest broke into it, and was ended for it: which thread
+    /// made which system call. The call was not carried out.
+    VmmViolation(String),
 }
 
 impl EndReason {
@@ -93,6 +96,7 @@ impl EndReason {
             | Self::VmmLost
             | Self::AgentLost
             | Self::InitEnded(_)
+            | Self::VmmViolation(_)
             | Self::SupervisorLost => StatusEvent::Lost,
         }
     }
@@ -114,6 +118,7 @@ impl std::fmt::Display for EndReason {
             Self::AgentLost => f.write_str("the guest's agent broke off"),
             Self::SupervisorLost => f.write_str("its supervisor was ended from outside"),
             Self::InitEnded(how) => write!(f, "its init program ended ({how})"),
+            Self::VmmViolation(what) => write!(f, "its VMM was ended: {what}"),
             Self::BootFailed(what) => write!(f, "it did not start: {what}"),
         }
     }

@@ -139,6 +139,7 @@ mod tests {
             pid: 1,
             started_at: Utc::now(),
             ended: None,
+            isolation: Default::default(),
         };
         let dir = SandboxDir::of(home, name);
         dir.prepare(&config, &run).unwrap().complete().unwrap();

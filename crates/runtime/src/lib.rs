@@ -15,6 +15,8 @@ pub mod conversation;
 pub mod durable;
 pub mod end;
 pub mod images;
+pub mod isolation;
+pub mod jail;
 pub mod kernel_config;
 pub mod lines;
 pub mod logs;

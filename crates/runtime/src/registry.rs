@@ -21,6 +21,7 @@ use msb_types::{SandboxConfig, SandboxStatus, StatusEvent};
 use crate::chain::chain;
 use crate::control::LaunchError;
 use crate::end::{EndReason, EndRecord, EndSource};
+use crate::isolation::Isolation;
 use crate::rundir::{LockedRunDir, RunDir, RunDirError};
 use crate::sandbox_dir::{self, ConfigFile, Nascent, RunFile, SandboxDir};
 
@@ -298,6 +299,14 @@ impl Owned {
         &self.dir
     }
 
+    /// Does something in the thread that works for the catalog: what each thread can only do to itself.
+    pub fn in_catalogs_thread(
+        &self,
+        what: impl FnOnce() + Send + 'static,
+    ) -> Result<(), RegistryError> {
+        Ok(self.registry.catalog.in_its_thread(what)?)
+    }
+
     /// Makes a new sandbox and begins its first run.
     pub fn create(&self, config: &SandboxConfig, run: &RunFile) -> Result<(), LaunchError> {
         self.create_with(config, run, |_| Ok(()))
@@ -370,14 +379,24 @@ impl Owned {
 
     /// Writes down the state that the run is in.
     pub fn note(&self, run: &RunFile, status: SandboxStatus) -> Result<(), RegistryError> {
+        let isolation = isolation_json(run);
         self.update(run.id, move |now| {
             now.status = status;
+            if let Some(now) = &mut now.run {
+                now.isolation = isolation;
+            }
             // Somebody could not see the lock and took the run for lost. It is ours to say.
             if let Some(run) = &mut now.run {
                 run.ended = None;
             }
         })
         .map(drop)
+    }
+
+    /// Writes down what else is known of the run, where the sandbox is.
+    pub fn describe(&self, run: &RunFile) -> Result<(), RegistryError> {
+        let written = self.dir.write_run(run);
+        written.map_err(|source| self.registry.io(self.dir.path(), source))
     }
 
     /// Writes down how the run ended: where the sandbox is, and in the catalog. What was to be removed
@@ -389,9 +408,11 @@ impl Owned {
             .write_run(run)
             .map_err(|source| self.registry.io(self.dir.path(), source));
         let told = end.clone();
+        let isolation = isolation_json(run);
         let record = self.update(run.id, move |now| {
             if let Some(run) = &mut now.run {
                 run.ended = None;
+                run.isolation = isolation;
             }
             // From wherever it was, it is over.
             if !now.status.is_active() {
@@ -522,7 +543,18 @@ fn run_record(run: &RunFile) -> RunRecord {
         pid: Some(run.pid),
         started_at: run.started_at,
         ended: run.ended.as_ref().map(run_end),
+        isolation: isolation_json(run),
     }
+}
+
+fn isolation_json(run: &RunFile) -> Option<String> {
+    let told = Some(&run.isolation).filter(|isolation| !isolation.is_none())?;
+    serde_json::to_string(told).ok()
+}
+
+/// What stood around a run's VMM, as far as the catalog has it and this release knows it.
+pub fn isolation(run: &RunRecord) -> Option<Isolation> {
+    serde_json::from_str(run.isolation.as_deref()?).ok()
 }
 
 fn run_end(end: &EndRecord) -> RunEnd {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::durable::{self, sync_dir};
 use crate::end::EndRecord;
+use crate::isolation::Isolation;
 use crate::rundir::RunDir;
 
 /// The longest file that is read back, in bytes.
@@ -62,6 +63,9 @@ pub struct RunFile {
     pub started_at: DateTime<Utc>,
     /// How it ended, once it has.
     pub ended: Option<EndRecord>,
+    /// What its VMM had given up when it booted, once it has.
+    #[serde(default, skip_serializing_if = "Isolation::is_none")]
+    pub isolation: Isolation,
 }
 
 impl SandboxDir {
@@ -298,6 +302,7 @@ mod tests {
             pid: 1,
             started_at: Utc::now(),
             ended: None,
+            isolation: Default::default(),
         }
     }
 

@@ -114,6 +114,14 @@ impl Catalog {
         })
     }
 
+    /// Does something in its thread: what each thread can only do to itself.
+    pub fn in_its_thread(&self, what: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        self.call(move |_, _| {
+            what();
+            Ok(())
+        })
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -53,6 +53,9 @@ pub struct RunRecord {
     /// How it ended, once it has.
     #[serde(default)]
     pub ended: Option<RunEnd>,
+    /// What stood around its VMM when it booted, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolation: Option<String>,
 }
 
 /// How a run ended.

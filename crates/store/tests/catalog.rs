@@ -64,6 +64,7 @@ fn what_is_inserted_is_read_back_by_everybody() {
             signal: Some(9),
             source: "exit_record".into(),
         }),
+        isolation: None,
     };
     let wanted = run.clone();
     let updated = catalog

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::isolation::IsolationLevel;
 use crate::limit::ResourceLimit;
 use crate::mount::VolumeMount;
 use crate::network::NetworkSpec;
@@ -63,6 +64,9 @@ pub struct SandboxConfig {
     /// How much its commands may do.
     #[serde(default, skip_serializing_if = "is_default")]
     pub security_profile: SecurityProfile,
+    /// What has to stand around its VMM, or it does not start; as much as this host has when not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_isolation: Option<IsolationLevel>,
     /// When it ends by itself, and what is left of it then.
     #[serde(default)]
     pub lifecycle: LifecycleOptions,
@@ -115,6 +119,7 @@ impl Default for SandboxConfig {
             init: None,
             pull_policy: PullPolicy::default(),
             security_profile: SecurityProfile::default(),
+            require_isolation: None,
             lifecycle: LifecycleOptions::default(),
             parent_snapshot: None,
             registry_auth: None,

@@ -50,6 +50,7 @@ fn full() -> SandboxConfig {
         pull_policy: PullPolicy::Never,
         manifest_digest: Some(format!("sha256:{}", "0".repeat(64))),
         security_profile: SecurityProfile::Restricted,
+        require_isolation: Some(IsolationLevel::Landlock),
         ..plain()
     };
     config.runtime.entrypoint = Some(Vec::new());

@@ -5,6 +5,7 @@
 
 mod bytes64;
 mod config;
+mod isolation;
 mod label;
 mod limit;
 mod mount;
@@ -20,6 +21,7 @@ mod size;
 mod status;
 
 pub use config::{DEFAULT_REPLACE_TIMEOUT, Resources, SandboxConfig};
+pub use isolation::IsolationLevel;
 pub use label::{InvalidLabel, MAX_LABEL_KEY_BYTES, MAX_LABEL_VALUE_BYTES, validate_label};
 pub use limit::{Resource, ResourceLimit};
 pub use mount::{

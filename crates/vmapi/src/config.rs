@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::DiskConfig;
+use crate::isolation::Requirement;
 use crate::pmem::PmemConfig;
 use crate::size::MemorySize;
 
@@ -102,6 +103,9 @@ pub struct VmConfig {
     /// A control socket to listen on, when the machine was not configured over one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<PathBuf>,
+    /// Layers of the jail without which no guest is run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub require: Vec<Requirement>,
 }
 
 fn default_cpus() -> u32 {
@@ -127,6 +131,7 @@ impl VmConfig {
             console: ConsoleTarget::None,
             serial: ConsoleTarget::None,
             control: None,
+            require: Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::VmConfig;
 use crate::counters::Counters;
+use crate::isolation::Isolation;
 
 /// The most bytes one datagram may have, either way.
 pub const MAX_DATAGRAM: usize = 64 * 1024;
@@ -110,6 +111,9 @@ pub enum Event {
         process_started_ns: u64,
         /// When the first vCPU entered the guest.
         booted_ns: u64,
+        /// What the VMM had given up by then.
+        #[serde(default, skip_serializing_if = "Isolation::is_none")]
+        isolation: Isolation,
     },
     /// The guest connected to the host at this vsock port. The connected
     /// descriptor rides beside the datagram.
@@ -148,6 +152,55 @@ pub enum Outcome {
     Killed,
     /// It could not be built, or the VMM failed.
     Error(VmError),
+    /// The VMM did what it may not, as after a guest broke into it, and was ended for it.
+    Violation(Violation),
+}
+
+/// A system call that the jail does not allow, and that was not carried out.
+///
+/// What the VMM says is no proof of what it did: whoever owns the process can say anything. That such a
+/// call is not carried out is the kernel's doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// The thread that made it.
+    pub thread: ThreadRole,
+    /// Its name, as in `execve`; `unknown` if it has none here.
+    pub syscall: String,
+}
+
+/// What a thread of the VMM is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ThreadRole {
+    /// The event loop of most devices.
+    Main,
+    /// A processor of the guest.
+    Vcpu,
+    /// A disk.
+    Block,
+}
+
+impl ThreadRole {
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::Vcpu => "vcpu",
+            Self::Block => "block",
+        }
+    }
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { thread, syscall } = self;
+        write!(
+            f,
+            "its {} thread called {syscall}, which the jail forbids",
+            thread.as_str()
+        )
+    }
 }
 
 /// How a guest crashed.
@@ -198,6 +251,8 @@ pub enum ErrorKind {
     KvmForbidden,
     /// /dev/kvm is there, but no hardware virtualization behind it.
     KvmNotHardware,
+    /// The jail is weaker here than what is required.
+    Isolation,
     /// The host refused something else that was needed.
     Host,
     /// The request does not fit the machine's state.

@@ -19,6 +19,8 @@ pub enum ExitCode {
     GuestCrash = 11,
     /// Somebody asked for the end through the control socket or a signal.
     Killed = 12,
+    /// The VMM made a system call that its jail forbids.
+    Violation = 13,
 }
 
 impl ExitCode {
@@ -36,6 +38,7 @@ impl ExitCode {
             10 => Self::GuestReset,
             11 => Self::GuestCrash,
             12 => Self::Killed,
+            13 => Self::Violation,
             _ => return None,
         })
     }

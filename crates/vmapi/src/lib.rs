@@ -14,16 +14,18 @@ mod control;
 mod counters;
 mod disk;
 mod exit;
+mod isolation;
 mod pmem;
 mod size;
 
 pub use config::{ConsoleTarget, Source, VmConfig, VsockConfig};
 pub use control::{
     CrashCause, ErrorKind, Event, FromVmm, MAX_DATAGRAM, MAX_DESCRIPTORS, Outcome, Reply, Request,
-    ToVmm, VmError, VmState,
+    ThreadRole, ToVmm, Violation, VmError, VmState,
 };
 pub use counters::{Counters, DiskCounters};
 pub use disk::{DiskConfig, DiskContent, DiskExtent};
 pub use exit::ExitCode;
+pub use isolation::{Isolation, Layer, LayerReport, Requirement, Strength};
 pub use pmem::PmemConfig;
 pub use size::{MemorySize, ParseSizeError};

@@ -22,7 +22,7 @@ const RESET: i32 = 10;
 const CRASH: i32 = 11;
 const KILLED: i32 = 12;
 
-fn variable(name: &str) -> Result<PathBuf> {
+pub(crate) fn variable(name: &str) -> Result<PathBuf> {
     Ok(std::env::var_os(name)
         .with_context(|| format!("{name} is not set"))?
         .into())

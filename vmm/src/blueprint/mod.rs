@@ -26,7 +26,10 @@ use vmm_virtio::block::Block;
 use crate::arch::x86_64::boot::{self, Module};
 use crate::arch::x86_64::kernel::KernelImage;
 use crate::arch::x86_64::{cpuid, layout};
+use crate::jail::{Needs, regular_size};
 use crate::memory::{MIN_MEMORY, MappedDisk, PAGE, RamLayout};
+use crate::porter::Keys;
+use crate::terminal;
 
 pub use disk::MAX_EXTENTS;
 pub use error::{BlueprintError, Part};
@@ -103,6 +106,17 @@ pub(crate) enum ConsolePart {
     Stdio,
     /// Output only.
     Output(OwnedFd),
+}
+
+impl ConsolePart {
+    /// Whether its output makes a file longer.
+    fn is_file(&self) -> bool {
+        let size = match self {
+            Self::Stdio => regular_size(rustix::stdio::stdout()),
+            Self::Output(output) => regular_size(output),
+        };
+        size.is_some()
+    }
 }
 
 /// A machine that can be built.
@@ -191,6 +205,34 @@ impl Blueprint {
             control,
             socket_files,
         })
+    }
+
+    /// What a process needs for this machine, and is to have no more of.
+    pub fn needs(&self) -> Needs {
+        let threads = u64::from(self.cpus).saturating_add(self.disks.len() as u64);
+        let disk = self.disks.iter().map(Block::writable_bytes).max();
+        let attached = self.disks.iter().map(Block::files);
+        let disk_files = attached.chain(self.mapped.iter().map(|disk| disk.files.files()));
+        let consoles = [Some(&self.console), self.serial.as_ref()];
+        let grows = consoles.into_iter().flatten().any(ConsolePart::is_file);
+        let mapped = self.mapped.iter().map(MappedDisk::addresses);
+        Needs {
+            memory: mapped.fold(self.ram.bytes(), u64::saturating_add),
+            threads,
+            disk_files: disk_files.sum(),
+            largest_file: (!grows).then_some(disk.unwrap_or(0)),
+        }
+    }
+
+    /// Gives away what a machine that stands alone needs a path for.
+    pub fn take_keys(&mut self) -> Keys {
+        let consoles = [Some(&self.console), self.serial.as_ref()];
+        let stdio = |part: &ConsolePart| matches!(part, ConsolePart::Stdio);
+        Keys {
+            vsock: self.vsock.as_ref().and_then(|vsock| vsock.path.clone()),
+            sockets: std::mem::take(&mut self.socket_files),
+            terminal: consoles.into_iter().flatten().any(stdio) && terminal::is_terminal(),
+        }
     }
 }
 

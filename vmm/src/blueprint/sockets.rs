@@ -31,7 +31,8 @@ pub struct SocketFile {
 }
 
 impl SocketFile {
-    fn new(path: &Path) -> Self {
+    /// The socket that is at this path now.
+    pub fn at(path: &Path) -> Self {
         Self {
             path: path.to_owned(),
             identity: identity(path),
@@ -115,7 +116,7 @@ fn listen_at(
         }
         Err(errno) => return Err(error(errno.into())),
     }
-    made.push(SocketFile::new(path));
+    made.push(SocketFile::at(path));
     listen(&socket, BACKLOG).map_err(|errno| error(errno.into()))?;
     Ok(socket)
 }

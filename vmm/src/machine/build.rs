@@ -1,9 +1,9 @@
 //! From a blueprint to a machine: memory, devices, kernel, processors.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::Arc;
 
+use msb_vmapi::Isolation;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use vmm_virtio::block::Block;
@@ -13,7 +13,7 @@ use vmm_virtio::rng::Rng;
 use vmm_virtio::vsock::{Connector, Vsock};
 use vmm_virtio::{Device, GuestRam, Interest, Irq, Placement, Register, Tag};
 
-use super::connect::{ByPath, Nobody, ToSupervisor};
+use super::connect::{ByPath, ByPorter, Nobody, ToSupervisor};
 use super::trouble::DiskTrouble;
 use super::{Machine, MachineError, Surroundings};
 use crate::arch::x86_64::layout::{self, Slot};
@@ -25,10 +25,12 @@ use crate::control::Server;
 use crate::device_host::{DeviceHost, DeviceId, RemoteDevice};
 use crate::ending::Ending;
 use crate::event_loop::{EventLoop, Mailbox, SlotId};
+use crate::jail::Jail;
 use crate::kvm::{self, System, Vcpu, Vm};
 use crate::legacy::{KeyboardController, PowerPorts, Serial};
 use crate::memory::{self, MappedDisk, RamLayout};
 use crate::message::{MAX_MESSAGES, Message};
+use crate::porter::Porter;
 use crate::terminal::{self, Escape, Keyboard, RawMode, Sink};
 use crate::transport::MmioTransport;
 use crate::worker::Worker;
@@ -53,13 +55,19 @@ pub(super) fn build(
         Some((connection, id)) => (Some(connection), Some(id)),
         None => (None, None),
     };
-    let supervised = supervisor.is_some();
-    let mut build = Build::new(system, &blueprint.ram, blueprint.mapped, supervised)?;
+    let mut build = Build::new(system, &blueprint.ram, blueprint.mapped)?;
+    build.jail = surroundings.jail;
     stage("machine and memory made");
     build.console(blueprint.console)?;
     build.device(RNG_SLOT, Box::new(Rng::new()))?;
     if let Some(vsock) = blueprint.vsock {
-        build.vsock(vsock)?;
+        let connector = connector(
+            &vsock,
+            supervisor.is_some(),
+            surroundings.porter.as_ref(),
+            &build,
+        );
+        build.vsock(vsock, connector)?;
     }
     let disks: Vec<_> = blueprint.disks.iter().map(Block::counters).collect();
     for (number, mut disk) in blueprint.disks.into_iter().enumerate() {
@@ -80,6 +88,8 @@ pub(super) fn build(
         build.serial(serial)?;
     }
     build.power_ports()?;
+    #[cfg(feature = "attacker")]
+    build.attacker()?;
     let power_button = build.vm.irq_line(layout::POWER_BUTTON_GSI)?;
 
     stage("devices made");
@@ -125,7 +135,26 @@ pub(super) fn build(
         process_started_ns: surroundings.process_started_ns,
         raw_mode: build.raw_mode,
         socket_files: blueprint.socket_files,
+        isolation: (build.jail.as_ref())
+            .map_or_else(Isolation::default, |jail| jail.isolation().clone()),
+        jail: build.jail,
+        porter: surroundings.porter,
     })
+}
+
+/// Where the guest's connections to the host lead.
+fn connector(
+    part: &VsockPart,
+    supervised: bool,
+    porter: Option<&Porter>,
+    build: &Build,
+) -> Box<dyn Connector> {
+    match (&part.path, porter) {
+        _ if supervised => Box::new(ToSupervisor::new(build.mailbox.clone())),
+        (Some(_), Some(porter)) => Box::new(ByPorter::new(porter.clone())),
+        (Some(path), None) => Box::new(ByPath::new(path)),
+        (None, _) => Box::new(Nobody),
+    }
 }
 
 /// A machine in the making.
@@ -143,7 +172,7 @@ struct Build {
     slots: Vec<Slot>,
     keyboard: Option<(Keyboard, SlotId)>,
     raw_mode: Option<RawMode>,
-    supervised: bool,
+    jail: Option<Jail>,
 }
 
 impl Build {
@@ -151,7 +180,6 @@ impl Build {
         system: &System,
         ram: &RamLayout,
         mapped: Vec<MappedDisk>,
-        supervised: bool,
     ) -> Result<Self, MachineError> {
         let vm = Vm::new(system, memory::map(ram, mapped)?)?;
         let mailbox = Mailbox::new(MAX_MESSAGES).map_err(MachineError::host("make an eventfd"))?;
@@ -176,7 +204,7 @@ impl Build {
             slots: Vec::new(),
             keyboard: None,
             raw_mode: None,
-            supervised,
+            jail: None,
         })
     }
 
@@ -226,7 +254,9 @@ impl Build {
                 let mailbox =
                     Mailbox::new(MAX_MESSAGES).map_err(MachineError::host("make an eventfd"))?;
                 let transport = transport(device.as_ref(), &mailbox);
-                let worker = Worker::start(name, id, device, ram.clone(), irq.clone(), mailbox)
+                let cell = self.jail.as_mut().map(Jail::block);
+                let (ram, irq) = (ram.clone(), irq.clone());
+                let worker = Worker::start(name, id, device, ram, irq, mailbox, cell)
                     .map_err(MachineError::host("start a device's thread"))?;
                 self.workers.push(worker);
                 transport
@@ -273,13 +303,11 @@ impl Build {
         Ok(())
     }
 
-    fn vsock(&mut self, part: VsockPart) -> Result<(), MachineError> {
-        let path: Option<&Path> = part.path.as_deref();
-        let connector: Box<dyn Connector> = match path {
-            _ if self.supervised => Box::new(ToSupervisor::new(self.mailbox.clone())),
-            Some(path) => Box::new(ByPath::new(path)),
-            None => Box::new(Nobody),
-        };
+    fn vsock(
+        &mut self,
+        part: VsockPart,
+        connector: Box<dyn Connector>,
+    ) -> Result<(), MachineError> {
         let vsock = Vsock::new(u64::from(part.cid), Some(part.listener), connector);
         self.device(VSOCK_SLOT, Box::new(vsock))
     }
@@ -302,6 +330,16 @@ impl Build {
         }
         self.ports
             .insert(layout::SERIAL_PORT, layout::SERIAL_PORTS, serial)?;
+        Ok(())
+    }
+
+    #[cfg(feature = "attacker")]
+    fn attacker(&mut self) -> Result<(), MachineError> {
+        use crate::attacker::{PORT, PORTS, Port};
+        let block = self.workers.first().map(Worker::mailbox);
+        if let Some(port) = Port::new(self.mailbox.clone(), block) {
+            self.ports.insert(PORT, PORTS, Arc::new(port))?;
+        }
         Ok(())
     }
 

@@ -11,8 +11,9 @@ use vmm_virtio::vsock::Connector;
 
 use crate::event_loop::Mailbox;
 use crate::message::Message;
+use crate::porter::Porter;
 
-/// Standalone: port P is whoever listens at `<socket>_P`.
+/// Standalone, outside of a jail: port P is whoever listens at `<socket>_P`.
 #[derive(Debug)]
 pub(super) struct ByPath {
     socket: PathBuf,
@@ -36,6 +37,22 @@ impl Connector for ByPath {
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         connect(&socket, &address)?;
         Ok(socket.into())
+    }
+}
+
+/// Standalone, in a jail: the same, but the porter goes there.
+#[derive(Debug)]
+pub(super) struct ByPorter(Porter);
+
+impl ByPorter {
+    pub(super) fn new(porter: Porter) -> Self {
+        Self(porter)
+    }
+}
+
+impl Connector for ByPorter {
+    fn connect(&mut self, port: u32) -> io::Result<UnixStream> {
+        self.0.connect(port)
     }
 }
 

@@ -18,7 +18,7 @@ mod trouble;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use msb_vmapi::{ErrorKind, ExitCode, Outcome};
+use msb_vmapi::{ErrorKind, ExitCode, Isolation, Outcome};
 use vmm_virtio::block::BlockCounters;
 
 use crate::blueprint::{Blueprint, SocketFile};
@@ -27,8 +27,10 @@ use crate::control::{Connection, Server};
 use crate::device_host::DeviceHost;
 use crate::ending::Ending;
 use crate::event_loop::{EventLoop, Mailbox, SlotId};
+use crate::jail::Jail;
 use crate::kvm::{System, Vcpu, Vm};
 use crate::message::Message;
+use crate::porter::Porter;
 use crate::terminal::{Keyboard, RawMode};
 use crate::worker::Worker;
 
@@ -43,6 +45,10 @@ pub struct Surroundings {
     pub supervisor: Option<(Connection, u64)>,
     /// Readable when the process was asked to end.
     pub termination: Option<OwnedFd>,
+    /// The jail that the process is in. Its threads enter it as they start.
+    pub jail: Option<Jail>,
+    /// Who does what needs a path, for a machine in a jail that stands alone.
+    pub porter: Option<Porter>,
 }
 
 /// A machine that has not run yet.
@@ -72,6 +78,12 @@ pub struct Machine {
     process_started_ns: u64,
     raw_mode: Option<RawMode>,
     socket_files: Vec<SocketFile>,
+    /// Gone once it is sealed.
+    jail: Option<Jail>,
+    isolation: Isolation,
+    /// Removes the sockets of a machine in a jail, once the last handle is gone.
+    #[expect(dead_code, reason = "held, not read")]
+    porter: Option<Porter>,
 }
 
 impl Machine {
@@ -97,6 +109,7 @@ pub fn exit_code(outcome: &Outcome) -> ExitCode {
         Outcome::Reset => ExitCode::GuestReset,
         Outcome::Crash(_) => ExitCode::GuestCrash,
         Outcome::Killed => ExitCode::Killed,
+        Outcome::Violation(_) => ExitCode::Violation,
         Outcome::Error(error) => match error.kind {
             ErrorKind::Host | ErrorKind::State | ErrorKind::Malformed => ExitCode::VmmError,
             _ => ExitCode::Refused,

@@ -10,6 +10,7 @@ use super::counters::counters;
 use super::pausing::{Pausing, Step, Verb};
 use crate::control::{Asked, Asker};
 use crate::event_loop::Token;
+use crate::jail::Jail;
 use crate::kvm::kick;
 use crate::message::Message;
 use crate::report;
@@ -49,10 +50,14 @@ fn start(running: &mut Running) -> io::Result<()> {
         ending: machine.ending.clone(),
         main: machine.mailbox.clone(),
     };
-    // The first goes first: it boots while the others are being started to wait for it.
     for vcpu in machine.vcpus.drain(..) {
-        running.threads.start(vcpu, outside.clone())?;
+        let cell = machine.jail.as_mut().map(Jail::vcpu);
+        running.threads.start(vcpu, outside.clone(), cell)?;
     }
+    if let Some(jail) = machine.jail.take() {
+        jail.seal().map_err(io::Error::other)?;
+    }
+    running.threads.resume();
     machine.control.set_state(VmState::Running);
     if let Some(id) = machine.configure_id {
         let mut reg = machine.events.register(machine.control_slot);
@@ -181,6 +186,7 @@ fn receive(running: &mut Running, message: Message) -> Option<Outcome> {
             let event = Event::Booted {
                 process_started_ns,
                 booted_ns,
+                isolation: machine.isolation.clone(),
             };
             let mut reg = machine.events.register(machine.control_slot);
             machine.control.broadcast(&event, &mut reg);
@@ -199,6 +205,8 @@ fn receive(running: &mut Running, message: Message) -> Option<Outcome> {
             let steps = running.pausing.acknowledge(number);
             take(running, steps);
         }
+        #[cfg(feature = "attacker")]
+        Message::Attack(order) => crate::attacker::run(order),
         Message::End(outcome) => return Some(outcome),
     }
     None

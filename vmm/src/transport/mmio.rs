@@ -33,7 +33,7 @@ pub struct MmioTransport {
     registers: Mutex<Registers>,
     config: Arc<ConfigSpace>,
     irq: Irq,
-    kicks: Vec<EventFd>,
+    kicks: Vec<Arc<EventFd>>,
     ram: GuestRam,
     device: Box<dyn DeviceControl>,
     faults: Limiter,
@@ -55,7 +55,7 @@ impl MmioTransport {
             registers: Mutex::new(Registers::new(spec.features, &spec.queue_sizes)),
             config: device.config(),
             irq,
-            kicks,
+            kicks: kicks.into_iter().map(Arc::new).collect(),
             ram,
             device: control,
             faults: Limiter::default(),
@@ -175,8 +175,7 @@ impl MmioTransport {
             .zip(&self.kicks)
             .zip(0..)
             .map(|((setup, kick), index)| {
-                let kick = kick.try_clone().map_err(Fault::Host)?;
-                setup.activate(index, &self.ram, kick, event_idx)
+                setup.activate(index, &self.ram, Arc::clone(kick), event_idx)
             })
             .collect()
     }

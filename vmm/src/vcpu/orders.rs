@@ -21,6 +21,8 @@ impl PauseNumber {
 
 #[derive(Clone, Copy, Debug)]
 enum Order {
+    /// Nothing has been said yet.
+    Wait,
     Run,
     Pause(PauseNumber),
 }
@@ -36,10 +38,10 @@ struct Shared {
 pub(super) struct Orders(Arc<Shared>);
 
 impl Orders {
-    /// To run.
+    /// To wait for the first order.
     pub(super) fn new() -> Self {
         Self(Arc::new(Shared {
-            order: Mutex::new(Order::Run),
+            order: Mutex::new(Order::Wait),
             changed: Condvar::new(),
         }))
     }
@@ -59,6 +61,14 @@ impl Orders {
         self.0.changed.notify_one();
     }
 
+    /// Returns when the first order has come.
+    pub(super) fn wait_to_begin(&self) {
+        let mut order = self.lock();
+        while matches!(*order, Order::Wait) {
+            order = self.wait(order);
+        }
+    }
+
     /// Returns when the thread may run; says whether it had to wait for that. Each pause is
     /// acknowledged once, one that took the place of another while the thread slept too.
     pub(super) fn obey(&self, acknowledge: impl Fn(PauseNumber)) -> bool {
@@ -73,13 +83,14 @@ impl Orders {
                 order = self.lock();
                 continue;
             }
-            order = self
-                .0
-                .changed
-                .wait(order)
-                .unwrap_or_else(PoisonError::into_inner);
+            order = self.wait(order);
         }
         acknowledged.is_some()
+    }
+
+    fn wait<'a>(&self, order: MutexGuard<'a, Order>) -> MutexGuard<'a, Order> {
+        let changed = self.0.changed.wait(order);
+        changed.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Order> {

@@ -1,7 +1,6 @@
 //! Machines of a few instructions, and the other end of their control connection.
 
-#[path = "../../src/test_support.rs"]
-mod test_support;
+pub mod guest;
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,33 +13,13 @@ use msb_vmm::control::Connection;
 use msb_vmm::kvm::System;
 use msb_vmm::machine::{Machine, Surroundings};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
-    SocketType, recvmsg, sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use tempfile::TempDir;
-use test_support::TinyKernel;
 
-/// `hlt` for ever, interrupts off.
-pub const SLEEP: &[u8] = &[0xfa, 0xf4, 0xeb, 0xfc];
-
-/// `mov dx, port; mov al, value; out dx, al`, then sleep.
-pub fn out(port: u16, value: u8) -> Vec<u8> {
-    let mut code = vec![0x66, 0xba];
-    code.extend(port.to_le_bytes());
-    code.extend([0xb0, value, 0xee]);
-    code.extend(SLEEP);
-    code
-}
-
-/// `mov eax, address; mov ebx, value; mov [eax], ebx`
-pub fn store(address: u32, value: u32) -> Vec<u8> {
-    let mut code = vec![0xb8];
-    code.extend(address.to_le_bytes());
-    code.push(0xbb);
-    code.extend(value.to_le_bytes());
-    code.extend([0x89, 0x18]);
-    code
-}
+#[allow(unused_imports)]
+pub use guest::{SLEEP, kernel, out, store};
 
 pub fn system() -> Option<System> {
     match System::open_any() {
@@ -57,7 +36,7 @@ pub struct Place(TempDir);
 impl Place {
     pub fn new(code: &[u8]) -> Self {
         let dir = TempDir::new().unwrap();
-        std::fs::write(dir.path().join("kernel"), TinyKernel::new(code).build()).unwrap();
+        std::fs::write(dir.path().join("kernel"), kernel(code)).unwrap();
         Self(dir)
     }
 
@@ -83,10 +62,16 @@ pub struct Supervisor(OwnedFd);
 
 impl Supervisor {
     pub fn new() -> (Self, Connection) {
+        let (ours, theirs) = Self::pair();
+        (ours, theirs.into())
+    }
+
+    /// The same, with the machine's end as it is.
+    pub fn pair() -> (Self, OwnedFd) {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-        (Self(ours), theirs.into())
+        (Self(ours), theirs)
     }
 
     pub fn ask(&self, id: u64, request: Request) {
@@ -103,6 +88,10 @@ impl Supervisor {
     }
 
     pub fn hear(&self) -> Option<FromVmm> {
+        self.hear_with_descriptors().map(|(message, _)| message)
+    }
+
+    pub fn hear_with_descriptors(&self) -> Option<(FromVmm, Vec<OwnedFd>)> {
         let mut bytes = vec![0; 65536];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -113,7 +102,13 @@ impl Supervisor {
             RecvFlags::empty(),
         )
         .unwrap();
+        let mut descriptors = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
         let bytes = &bytes[..got.bytes];
-        (!bytes.is_empty()).then(|| serde_json::from_slice(bytes).unwrap())
+        (!bytes.is_empty()).then(|| (serde_json::from_slice(bytes).unwrap(), descriptors))
     }
 }

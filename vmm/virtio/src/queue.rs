@@ -10,6 +10,7 @@
 //! where [`Queue::needs_interrupt`] says so, once for each batch of completions.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use virtio_bindings::virtio_ring::VRING_AVAIL_F_NO_INTERRUPT;
@@ -26,7 +27,7 @@ pub struct Queue {
     ring: virtio_queue::Queue,
     setup: QueueSetup,
     index: u16,
-    kick: EventFd,
+    kick: Arc<EventFd>,
     /// Segment list of a completed chain, kept so that the next one need not allocate.
     spare: Segments,
     /// Whether anything was completed since the last answer of `needs_interrupt`.
@@ -38,7 +39,7 @@ impl Queue {
     pub(crate) fn new(
         setup: QueueSetup,
         index: u16,
-        kick: EventFd,
+        kick: Arc<EventFd>,
         event_idx: bool,
     ) -> Result<Self, Fault> {
         let mut ring = virtio_queue::Queue::new(setup.max_size)?;
@@ -90,7 +91,7 @@ impl Queue {
     }
 
     /// The eventfd, for the transport that takes a stopped queue apart.
-    pub fn into_kick(self) -> EventFd {
+    pub fn into_kick(self) -> Arc<EventFd> {
         self.kick
     }
 

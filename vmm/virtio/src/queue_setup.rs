@@ -5,6 +5,8 @@
 //! at once and makes a [`Queue`], which owns a copy. So there is one moment at which a queue's shape
 //! is checked, and after it nothing the driver writes to those registers can matter.
 
+use std::sync::Arc;
+
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::{Fault, GuestRam, Queue};
@@ -47,7 +49,7 @@ impl QueueSetup {
         &self,
         index: u16,
         mem: &GuestRam,
-        kick: EventFd,
+        kick: impl Into<Arc<EventFd>>,
         event_idx: bool,
     ) -> Result<Queue, Fault> {
         if !self.ready {
@@ -96,7 +98,7 @@ impl QueueSetup {
                 }
             }
         }
-        Queue::new(*self, index, kick, event_idx)
+        Queue::new(*self, index, kick.into(), event_idx)
     }
 }
 

@@ -55,6 +55,11 @@ impl Window {
             .filter(|len| i64::try_from(*len).is_ok())
     }
 
+    /// Bytes of the process's addresses that such a window takes: it is put at an aligned one.
+    pub fn addresses_for(bytes: u64) -> Option<u64> {
+        Self::len_for(bytes)?.checked_add(WINDOW_ALIGN)
+    }
+
     /// Maps the files. `start` is where the guest has them, a multiple of [`WINDOW_ALIGN`]; all parts of `files` begin
     /// and end at multiples of [`WINDOW_PAGE`].
     pub fn map(start: u64, files: Backing) -> io::Result<Self> {

@@ -27,8 +27,8 @@ const INIT: &str = include_str!("../../guest/bench-init.c");
 /// What INIT writes.
 const FIRST_LINE: &str = "init: first line";
 /// Of both machines. `loglevel=3` keeps the console to /init alone.
-const CMDLINE: &str = "console=hvc0 reboot=t panic=-1 quiet loglevel=3";
-const MEMORY_MIB: u64 = 128;
+pub(super) const CMDLINE: &str = "console=hvc0 reboot=t panic=-1 quiet loglevel=3";
+pub(super) const MEMORY_MIB: u64 = 128;
 /// No boot takes longer.
 const BOOT_DEADLINE: Duration = Duration::from_secs(60);
 /// How often one boot may fail before the bench does. Where KVM is emulated a machine fails now and
@@ -61,9 +61,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
         bail!("there is no QEMU to compare with: install the package qemu-system-x86");
     }
     let dir = paths::target().join("bench");
-    fs::create_dir_all(&dir)?;
-    let initramfs = dir.join("boot-initramfs.cpio");
-    fs::write(&initramfs, guest::initramfs::pack(&compile_init(&dir)?)?)?;
+    let initramfs = initramfs(&dir)?;
 
     let machine = kvm::Options::for_bench(options.counted);
     let mut call = Call::here(vec![
@@ -85,6 +83,14 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     }
     call.cwd = paths::workspace().into_os_string();
     Ok(kvm::run(&machine, call)?.into_exit_code())
+}
+
+/// The initramfs with INIT, in a directory for what benches leave.
+pub(super) fn initramfs(dir: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(dir)?;
+    let initramfs = dir.join("boot-initramfs.cpio");
+    fs::write(&initramfs, guest::initramfs::pack(&compile_init(dir)?)?)?;
+    Ok(initramfs)
 }
 
 fn compile_init(dir: &Path) -> Result<Vec<u8>> {
@@ -160,22 +166,7 @@ impl Inside {
     }
 
     fn msb_vmm(&self, cmdline: &str) -> Command {
-        let mut command = Command::new(&self.vmm);
-        command
-            .arg("--kernel")
-            .arg(&self.kernel)
-            .arg("--initrd")
-            .arg(&self.initramfs);
-        command.args([
-            "--cpus",
-            "1",
-            "--memory",
-            &format!("{MEMORY_MIB}M"),
-            "--console",
-            "stdio",
-        ]);
-        command.args(["--cmdline", cmdline]);
-        command
+        msb_vmm(&self.vmm, &self.kernel, &self.initramfs, cmdline)
     }
 
     fn qemu(&self) -> Command {
@@ -230,12 +221,23 @@ impl Inside {
             .arg(dir.path().join("vsock"));
         let running = Running::start(command)?;
         running.first_line()?;
-        smaps::private_mib(running.child.id(), Some(MEMORY_MIB))
+        smaps::private_mib(running.pid(), Some(MEMORY_MIB))
     }
 }
 
+/// The machine as msb-vmm boots it.
+pub(super) fn msb_vmm(vmm: &Path, kernel: &Path, initramfs: &Path, cmdline: &str) -> Command {
+    let mut command = Command::new(vmm);
+    command.arg("--kernel").arg(kernel);
+    command.arg("--initrd").arg(initramfs);
+    let memory = format!("{MEMORY_MIB}M");
+    command.args(["--cpus", "1", "--memory", &memory, "--console", "stdio"]);
+    command.args(["--cmdline", cmdline]);
+    command
+}
+
 /// Milliseconds until the first line.
-fn measure(what: &str, command: impl Fn() -> Command) -> Result<f64> {
+pub(super) fn measure(what: &str, command: impl Fn() -> Command) -> Result<f64> {
     let mut failures = 0;
     loop {
         let started = Instant::now();
@@ -251,13 +253,13 @@ fn measure(what: &str, command: impl Fn() -> Command) -> Result<f64> {
 }
 
 /// A machine that is ended when it is dropped.
-struct Running {
+pub(super) struct Running {
     child: Child,
     first_line: mpsc::Receiver<Result<Instant>>,
 }
 
 impl Running {
-    fn start(mut command: Command) -> Result<Self> {
+    pub(super) fn start(mut command: Command) -> Result<Self> {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -284,7 +286,11 @@ impl Running {
         Ok(Self { child, first_line })
     }
 
-    fn first_line(&self) -> Result<Instant> {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn first_line(&self) -> Result<Instant> {
         match self.first_line.recv_timeout(BOOT_DEADLINE) {
             Ok(at) => at,
             Err(_) => bail!("no line within {} s", BOOT_DEADLINE.as_secs()),

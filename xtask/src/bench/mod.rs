@@ -5,6 +5,7 @@ pub(crate) mod boot;
 pub(crate) mod exec;
 mod figures;
 pub(crate) mod image;
+pub(crate) mod jail;
 pub(crate) mod lifecycle;
 mod program;
 mod smaps;
@@ -31,6 +32,8 @@ enum Bench {
     Exec(exec::Options),
     /// Images on the disk, beside umoci and mkfs.erofs; and sandboxes that share one
     Image(image::Options),
+    /// What the jail costs msb-vmm: its start and its memory, with and without
+    Jail(jail::Options),
     /// The steps of a sandbox's life through the library, and what a sandbox costs that does nothing
     Lifecycle(lifecycle::Options),
 }
@@ -41,6 +44,7 @@ pub(crate) fn main(options: &Options) -> Result<ExitCode> {
         Bench::Boot(options) => boot::main(options),
         Bench::Exec(options) => exec::main(options),
         Bench::Image(options) => image::main(options),
+        Bench::Jail(options) => jail::main(options),
         Bench::Lifecycle(options) => lifecycle::main(options),
     }
 }

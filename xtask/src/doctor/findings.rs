@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
-use super::Finding;
+use super::{Finding, jail};
 use crate::kvm::probe;
 use crate::{guest, kvm, paths, proc, sys};
 
@@ -35,13 +35,10 @@ pub(super) fn all() -> Vec<Finding> {
         file("supervisor", "MSB_RUNTIME_PATH", "bin/msb-runtime", None),
         file("VMM", "MSB_VMM_PATH", "bin/msb-vmm", None),
         mke2fs(),
-        user_namespaces(),
-        landlock(),
-        cgroup2(),
-        open_files(),
-        locked_memory(),
-        space(),
     ];
+    // The VMM knows best, as it tries; without one, what the kernel says of itself.
+    findings.extend(jail::layers().unwrap_or_else(|| vec![user_namespaces(), landlock()]));
+    findings.extend([cgroup2(), open_files(), locked_memory(), space()]);
     if !probe::probe().is_good() {
         findings.push(nested());
     }

@@ -4,6 +4,7 @@
 //! What is *missed* makes something weaker or impossible. The rest is well.
 
 mod findings;
+mod jail;
 
 use std::process::ExitCode;
 

@@ -13,6 +13,10 @@ pub(super) fn all() -> Result<()> {
     tidy::main()?;
     let lints = ["clippy", "--quiet", "--workspace", "--all-targets"];
     proc::run(cargo::command().args(lints).args(["--", "-D", "warnings"]))?;
+    // What no other build has in it.
+    let attacker = ["clippy", "--quiet", "-p", "msb-vmm", "--all-targets"];
+    let attacker = attacker.iter().chain(&["--features", "attacker"]);
+    proc::run(cargo::command().args(attacker).args(["--", "-D", "warnings"]))?;
     deny()
 }
 

@@ -23,6 +23,8 @@ use crate::product::Product;
 
 /// More would want more memory than hosts have.
 const MACHINES: usize = 4;
+/// Where tests find the VMM that attacks its host.
+const ATTACKER: &str = "MSB_TEST_ATTACKER";
 /// From this line on a harness tells of what failed, over several lines.
 const DETAILS: &str = "failures:";
 
@@ -30,6 +32,7 @@ const DETAILS: &str = "failures:";
 pub(super) fn run(names: &[String], timeout: Duration) -> Result<ExitCode> {
     let product = Product::build()?;
     let files = TestFiles::build()?;
+    let attacker = cargo::attacker()?;
     let tests = cargo::end_to_end_tests()?;
     let options = kvm::Options::with_timeout(timeout);
     let call = |part: Part| -> Result<Call> {
@@ -37,6 +40,7 @@ pub(super) fn run(names: &[String], timeout: Duration) -> Result<ExitCode> {
         call.cwd = paths::workspace().join("tests").into_os_string();
         product.show_to(&mut call)?;
         files.show_to(&mut call);
+        call.set(ATTACKER, attacker.clone());
         Ok(call)
     };
     if kvm::is_direct(&options) {

@@ -57,14 +57,26 @@ fn unit(names: &[String]) -> Result<()> {
         command
     };
     let packages = ["--workspace", "--exclude", "msb-tests"];
+    // A build of its own: nothing else is to be built with this.
+    let attacker = [
+        "-p",
+        "msb-vmm",
+        "--features",
+        "attacker",
+        "--test",
+        "attacker",
+    ];
     if crate::proc::on_path("cargo-nextest") {
         let mut command = cargo(&["nextest", "run", "--no-tests=pass"]);
         crate::proc::run(command.args(packages).args(names))?;
+        let mut command = cargo(&["nextest", "run", "--no-tests=pass"]);
+        crate::proc::run(command.args(attacker).args(names))?;
         if names.is_empty() {
             crate::proc::run(cargo(&["test", "--quiet", "--doc"]).args(packages))?;
         }
     } else {
         crate::proc::run(cargo(&["test"]).args(packages).arg("--").args(names))?;
+        crate::proc::run(cargo(&["test"]).args(attacker).arg("--").args(names))?;
     }
     Ok(())
 }

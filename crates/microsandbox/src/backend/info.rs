@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use msb_runtime::end::EndReason;
 
+use crate::isolation::Isolation;
 use crate::sandbox::SandboxStatus;
 
 /// What was true of a sandbox when it was looked at.
@@ -50,6 +51,9 @@ pub struct SandboxHandleLocalState {
     pub updated_at: DateTime<Utc>,
     /// The process id of its supervisor, while it runs.
     pub pid: Option<u32>,
+    /// What stood around its VMM in its latest run, layer by layer; `None` when that did not boot, or was of a release
+    /// that did not say.
+    pub isolation: Option<Isolation>,
 }
 
 /// What a handle knows of a sandbox of a server.

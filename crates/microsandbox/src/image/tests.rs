@@ -86,6 +86,7 @@ impl Home {
             pid: 1,
             started_at: Utc::now(),
             ended: None,
+            isolation: Default::default(),
         };
         let dir = self.local.sandbox_dir("web").unwrap();
         dir.prepare(&config, &run).unwrap().complete().unwrap();

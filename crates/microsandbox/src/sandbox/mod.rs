@@ -61,6 +61,7 @@ use crate::backend::{
 use crate::error::{MicrosandboxError, MicrosandboxResult};
 use crate::exec::ExitStatus;
 use crate::fs::FsErrorKind;
+use crate::isolation::Isolation;
 use crate::logs::{LogEntry, LogOptions, LogStream, LogStreamOptions};
 
 /// How often a sandbox that is to be replaced may come back in between.
@@ -89,6 +90,8 @@ pub struct SandboxLocalState {
     pub run_dir: PathBuf,
     /// Where the time of its boot went, if this program booted it.
     pub boot: BootTimings,
+    /// What stands around its VMM, layer by layer; `None` when that is not known.
+    pub isolation: Option<Isolation>,
 }
 
 /// What is known of a sandbox that runs on a server.

@@ -67,6 +67,7 @@ fn run(id: u64) -> RunFile {
         pid: std::process::id(),
         started_at: Utc::now(),
         ended: None,
+        isolation: Default::default(),
     }
 }
 
@@ -78,6 +79,34 @@ fn end(reason: EndReason) -> EndRecord {
         observed_at: Utc::now(),
         source: EndSource::Supervisor,
     }
+}
+
+#[test]
+fn what_stood_around_a_run_is_kept_with_it() {
+    use crate::isolation::{Layer, LayerReport, Strength};
+    let home = Home::new();
+    let owned = home.own("web");
+    let mut file = run(1);
+    owned.create(&config("web", false), &file).unwrap();
+    let of_record = || {
+        let record = owned.record().unwrap().unwrap();
+        isolation(record.run.as_ref().unwrap())
+    };
+    assert_eq!(of_record(), None);
+    file.isolation.layers.push(LayerReport {
+        layer: Layer::Landlock,
+        strength: Strength::Partial,
+        detail: Some("paths only".to_owned()),
+    });
+    owned.describe(&file).unwrap();
+    owned.note(&file, SandboxStatus::Running).unwrap();
+    let written = home.sandbox("web").read_run().unwrap().unwrap();
+    assert_eq!(written.isolation, file.isolation);
+    owned.end(&mut file, &end(EndReason::Stopped)).unwrap();
+    assert_eq!(of_record(), Some(file.isolation));
+    // The next run has said nothing yet.
+    owned.start(&run(2)).unwrap();
+    assert_eq!(of_record(), None);
 }
 
 #[test]

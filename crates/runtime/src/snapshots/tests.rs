@@ -47,6 +47,7 @@ impl Home {
             pid: std::process::id(),
             started_at: Utc::now(),
             ended: None,
+            isolation: Default::default(),
         };
         owned.create(config, &run).unwrap();
         owned.note(&run, SandboxStatus::Running).unwrap();

@@ -12,6 +12,7 @@ use std::path::Path;
 use msb_runtime::boot::{BootError, BootErrorKind, BootStage};
 use msb_runtime::chain::chain;
 use msb_runtime::control::Launch;
+use msb_runtime::isolation::{Requirement, requirements};
 use msb_runtime::rundir::{LockedRunDir, RunDirError};
 use msb_types::SandboxConfig;
 use msb_vmapi::{
@@ -55,6 +56,7 @@ impl Machine {
         let initramfs = open(&launch.initramfs, false, ErrorKind::Initrd, "initramfs")?;
         let mut config = VmConfig::new(add(kernel.into()));
         config.initrd = Some(add(initramfs.into()));
+        config.require = required(sandbox);
         config.cpus = u32::from(sandbox.resources.cpus);
         config.memory = MemorySize::from_mib(sandbox.resources.memory_mib);
         for disk in disks {
@@ -91,6 +93,13 @@ impl Machine {
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.descriptors.iter().map(AsFd::as_fd).collect()
     }
+}
+
+/// The layers without which the sandbox's VMM is not to run a guest.
+pub(crate) fn required(sandbox: &SandboxConfig) -> Vec<Requirement> {
+    let root = rustix::process::geteuid().is_root();
+    let level = sandbox.require_isolation;
+    level.map_or_else(Vec::new, |level| requirements(level, root))
 }
 
 /// A disk's content as it is described, after its files were added to what is sent.

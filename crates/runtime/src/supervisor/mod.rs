@@ -126,6 +126,7 @@ fn begin(launch: &Launch) -> Result<Begun, LaunchError> {
         pid: std::process::id(),
         started_at: Utc::now(),
         ended: None,
+        isolation: Default::default(),
     };
     let control = match bind_control(&lock) {
         Ok(control) => control,

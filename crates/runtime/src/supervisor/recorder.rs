@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use msb_runtime::isolation::Isolation;
 use msb_runtime::registry::Owned;
 use msb_runtime::sandbox_dir::RunFile;
 use msb_types::SandboxStatus;
@@ -24,10 +25,17 @@ const QUEUE: usize = 64;
 /// How long the write that is under way in the end may take. The catalog's own deadline is shorter.
 const FINISH: Duration = Duration::from_secs(20);
 
+/// A state, and what is known of the run by then.
+#[derive(Debug)]
+struct Note {
+    status: SandboxStatus,
+    isolation: Isolation,
+}
+
 /// The thread that writes.
 #[derive(Debug)]
 pub(crate) struct Recorder {
-    queue: SyncSender<SandboxStatus>,
+    queue: SyncSender<Note>,
     over: Arc<AtomicBool>,
     thread: JoinHandle<Option<Owned>>,
 }
@@ -36,7 +44,7 @@ impl Recorder {
     /// Starts it. Where the host gives no thread, what it would have owned comes back, to be undone.
     pub(crate) fn start(
         owned: Owned,
-        run: RunFile,
+        mut run: RunFile,
         events: Events,
     ) -> Result<Self, Box<(Owned, std::io::Error)>> {
         let (queue, waiting) = sync_channel(QUEUE);
@@ -48,7 +56,7 @@ impl Recorder {
             .name("recorder".to_owned())
             .spawn(move || {
                 let owned = handed.recv().ok()?;
-                Some(write(owned, &run, &waiting, &seen, &events))
+                Some(write(owned, &mut run, &waiting, &seen, &events))
             });
         let thread = match thread {
             Ok(thread) => thread,
@@ -65,8 +73,9 @@ impl Recorder {
     }
 
     /// Has a state written. `false` when too many are waiting.
-    pub(crate) fn note(&self, status: SandboxStatus) -> bool {
-        self.queue.try_send(status).is_ok()
+    pub(crate) fn note(&self, status: SandboxStatus, run: &RunFile) -> bool {
+        let isolation = run.isolation.clone();
+        self.queue.try_send(Note { status, isolation }).is_ok()
     }
 
     /// Takes the lock back. `None` if the thread failed, or the disk hangs.
@@ -85,16 +94,22 @@ impl Recorder {
 
 fn write(
     owned: Owned,
-    run: &RunFile,
-    waiting: &Receiver<SandboxStatus>,
+    run: &mut RunFile,
+    waiting: &Receiver<Note>,
     over: &AtomicBool,
     events: &Events,
 ) -> Owned {
-    while let Ok(status) = waiting.recv() {
+    while let Ok(Note { status, isolation }) = waiting.recv() {
         if over.load(Ordering::Relaxed) {
             continue;
         }
-        let written = owned.note(run, status);
+        let described = if run.isolation == isolation {
+            Ok(())
+        } else {
+            run.isolation = isolation;
+            owned.describe(run)
+        };
+        let written = described.and_then(|()| owned.note(run, status));
         // Nobody listens any more once the run is over.
         let _ = events.blocking_send(Event::Recorded(status, written));
     }

@@ -176,3 +176,20 @@ fn machines_share_what_none_of_them_writes() {
     refused(with(), ErrorKind::DiskInUse, "in use");
     drop(writer);
 }
+
+#[test]
+fn a_machine_needs_the_files_of_its_disks_and_writes_to_its_own() {
+    let place = Place::new();
+    let parts = vec![place.part(512, 1024), place.part(0, 512), place.part(0, 0)];
+    let mut config = place.with(parts);
+    let needs = |config: &VmConfig| {
+        let needs = build(config.clone()).unwrap().needs();
+        (needs.threads, needs.disk_files, needs.largest_file)
+    };
+    assert_eq!(needs(&config), (2, 2, Some(0)));
+    place.file("own", &[0; 8192]);
+    config
+        .disk
+        .push(DiskConfig::whole(place.path("own"), false));
+    assert_eq!(needs(&config), (3, 3, Some(8192)));
+}

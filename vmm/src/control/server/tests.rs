@@ -7,6 +7,8 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, SendFlags, SocketType, recvmsg, socketpair,
 };
 
+use msb_vmapi::Isolation;
+
 use super::*;
 use crate::event_loop::{EventLoop, SlotId};
 
@@ -152,6 +154,7 @@ fn a_client_that_does_not_read_is_dropped_and_its_queue_bounded() {
     let event = Event::Booted {
         process_started_ns: 1,
         booted_ns: 2,
+        isolation: Isolation::default(),
     };
     for _ in 0..100_000 {
         let mut reg = fixture.events.register(fixture.slot);
@@ -170,6 +173,7 @@ fn what_waited_arrives_in_order_once_the_client_reads() {
         let event = Event::Booted {
             process_started_ns: sent,
             booted_ns: 0,
+            isolation: Isolation::default(),
         };
         let mut reg = fixture.events.register(fixture.slot);
         fixture.server.broadcast(&event, &mut reg);

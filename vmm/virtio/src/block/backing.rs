@@ -134,6 +134,11 @@ impl Backing {
         self.len / SECTOR
     }
 
+    /// Files that it is in, at most: one that has several stretches of it counts for each.
+    pub fn files(&self) -> u64 {
+        self.extents.len() as u64
+    }
+
     /// Capacity in bytes.
     pub fn bytes(&self) -> u64 {
         self.len

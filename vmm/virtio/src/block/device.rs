@@ -13,7 +13,7 @@ use super::backing::{Backing, BlockError};
 use super::counters::BlockCounters;
 use super::request::{
     Disk, HEADER_BYTES, MAX_DISCARD_SECTORS, MAX_RANGES, MAX_ZERO_SECTORS, RANGE_BYTES, Range,
-    Request, Status, parse,
+    Request, SECTOR, Status, parse,
 };
 use crate::{
     COMMON_FEATURES, Chain, ConfigSpace, Device, Fault, GuestRam, Live, Placement, Queue, Register,
@@ -115,6 +115,20 @@ impl Block {
     /// What was served since the device was made.
     pub fn counters(&self) -> Arc<BlockCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Bytes of the file that the guest may write to: none of a disk that is read-only.
+    pub fn writable_bytes(&self) -> u64 {
+        if self.disk.read_only {
+            0
+        } else {
+            self.disk.sectors.saturating_mul(SECTOR)
+        }
+    }
+
+    /// Files that the disk is in, at most: a file that has several stretches of it counts for each.
+    pub fn files(&self) -> u64 {
+        self.backing.files()
     }
 
     /// Has somebody told of what the host cannot serve.

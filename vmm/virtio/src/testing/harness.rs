@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -62,7 +63,7 @@ pub struct Harness<D> {
     /// The transport's side of the interrupt.
     pub irq: Irq,
     line: EventFd,
-    kicks: Vec<EventFd>,
+    kicks: Vec<Arc<EventFd>>,
     /// Calls of `ready` so far.
     pub calls: usize,
 }
@@ -118,8 +119,8 @@ impl<D: Device> Harness<D> {
         self.kicks.clear();
         let mut queues = Vec::new();
         for (n, queue) in (0u16..).zip(&self.queues) {
-            let kick = EventFd::new(EFD_NONBLOCK).expect("eventfd");
-            self.kicks.push(kick.try_clone().expect("eventfd"));
+            let kick = Arc::new(EventFd::new(EFD_NONBLOCK).expect("eventfd"));
+            self.kicks.push(Arc::clone(&kick));
             queues.push(queue.setup().activate(n, &self.mem, kick, event_idx)?);
         }
         let live = Live {

@@ -13,8 +13,9 @@ use msb_runtime::conversation::{Conversation, ConversationError};
 use msb_runtime::end::EndReason;
 use msb_runtime::metrics::MetricsReader;
 use msb_runtime::registry::{self, RemoveError};
+use msb_runtime::sandbox_dir::SandboxDir;
 use msb_runtime::snapshots::Snapshots;
-use msb_runtime::{logs, rundir, sandbox_dir};
+use msb_runtime::{VmErrorKind, logs, rundir, sandbox_dir};
 use msb_store::{LabelFilter, SandboxRecord};
 use msb_types::{LogLevel, RootfsSource, SandboxStatus};
 
@@ -86,15 +87,19 @@ impl LocalBackend {
         settle(&dir).await;
 
         let link = Link::launch(&runtime, launch, dir, log.map(LogLevel::as_str)).await;
-        let link = link.map_err(|error| about_image(error, &config))?;
-        self.launched(config, link)
+        let link = link.map_err(|error| explained(error, &config))?;
+        self.launched(config, link).await
     }
 
-    fn launched(&self, config: SandboxConfig, link: Link) -> MicrosandboxResult<Launched> {
+    async fn launched(&self, config: SandboxConfig, link: Link) -> MicrosandboxResult<Launched> {
+        // Written down before anybody is told that it runs.
+        let own = SandboxDir::of(&self.home()?, &config.name);
+        let run = elsewhere(move || own.read_run()).await?.ok().flatten();
         let local = SandboxLocalState {
             pid: link.pid,
             run_dir: self.run_dir(&config.name)?.path().to_path_buf(),
             boot: link.timings.unwrap_or_default(),
+            isolation: run.map(|run| run.isolation).filter(|it| !it.is_none()),
         };
         Ok(Launched {
             config,
@@ -179,7 +184,7 @@ impl SandboxBackend for LocalBackend {
                 false => None,
             };
             match link {
-                Some(link) => self.launched(parse(&info.config_json)?, link),
+                Some(link) => self.launched(parse(&info.config_json)?, link).await,
                 None => Err(self.not_running(name).await),
             }
         }
@@ -369,8 +374,8 @@ impl SandboxBackend for LocalBackend {
     }
 }
 
-/// What stopped a boot because of the sandbox's image, in the type that there is for it.
-fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> MicrosandboxError {
+/// What stopped a boot because of the sandbox's image or of what it requires, in the type that there is for it.
+fn explained(error: MicrosandboxError, config: &SandboxConfig) -> MicrosandboxError {
     match error {
         MicrosandboxError::BootStart { err, name } => match (err.kind, &config.image) {
             (BootErrorKind::ImageMissing, RootfsSource::Oci { reference, .. }) => {
@@ -379,6 +384,14 @@ fn about_image(error: MicrosandboxError, config: &SandboxConfig) -> Microsandbox
                     None => MicrosandboxError::ImageNotFound(reference.clone()),
                 }
             }
+            (BootErrorKind::Vmm(VmErrorKind::Isolation), _) => match config.require_isolation {
+                Some(required) => MicrosandboxError::Isolation {
+                    name,
+                    required,
+                    message: err.message,
+                },
+                None => MicrosandboxError::BootStart { err, name },
+            },
             (BootErrorKind::Patch, _) => MicrosandboxError::PatchFailed(err.message),
             _ => MicrosandboxError::BootStart { err, name },
         },
@@ -434,6 +447,7 @@ fn info(record: SandboxRecord) -> SandboxInfo {
             pid: run
                 .filter(|_| record.status.is_active())
                 .and_then(|run| run.pid),
+            isolation: run.and_then(registry::isolation),
         }),
         cloud: None,
         run: run.map(|run| run.id),
@@ -449,6 +463,7 @@ fn info(record: SandboxRecord) -> SandboxInfo {
 #[cfg(test)]
 mod tests {
     use msb_runtime::boot::{BootError, BootStage};
+    use msb_types::IsolationLevel;
 
     use super::*;
 
@@ -464,15 +479,24 @@ mod tests {
         let about = |kind, config: &SandboxConfig| {
             let err = BootError::new(BootStage::Supervisor, kind, "why");
             let name = "web".to_owned();
-            about_image(MicrosandboxError::BootStart { name, err }, config)
+            explained(MicrosandboxError::BootStart { name, err }, config)
         };
         let missing = about(BootErrorKind::ImageMissing, &config);
         assert!(matches!(missing, MicrosandboxError::ImageNotFound(name) if name == "app:1"));
         let patch = about(BootErrorKind::Patch, &config);
         assert!(matches!(patch, MicrosandboxError::PatchFailed(why) if why == "why"));
+        let weak = BootErrorKind::Vmm(VmErrorKind::Isolation);
+        let requiring = SandboxConfig {
+            require_isolation: Some(IsolationLevel::Full),
+            ..config.clone()
+        };
+        assert!(matches!(
+            about(weak, &requiring),
+            MicrosandboxError::Isolation { required: IsolationLevel::Full, message, .. } if message == "why"
+        ));
         let other = about(BootErrorKind::Image, &config);
         assert!(matches!(other, MicrosandboxError::BootStart { .. }));
-        let gone = about_image(
+        let gone = explained(
             MicrosandboxError::SandboxNotFound("web".to_owned()),
             &config,
         );

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use msb_types::{EnvVar, SecurityProfile};
+use msb_types::{EnvVar, IsolationLevel, SecurityProfile};
 
 use super::SandboxBuilder;
 use crate::sandbox::InitOptionsBuilder;
@@ -117,6 +117,15 @@ impl SandboxBuilder {
     #[must_use]
     pub fn security(mut self, profile: SecurityProfile) -> Self {
         self.config.security_profile = profile;
+        self
+    }
+
+    /// Refuses to start it with less than this around its VMM, now and whenever it is started later, with
+    /// [`MicrosandboxError::Isolation`](crate::MicrosandboxError::Isolation), before its guest's first instruction.
+    /// Without, it starts with what the host has, which is told ([`isolation`](crate::isolation)).
+    #[must_use]
+    pub fn require_isolation(mut self, level: IsolationLevel) -> Self {
+        self.config.require_isolation = Some(level);
         self
     }
 

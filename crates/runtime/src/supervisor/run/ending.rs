@@ -12,7 +12,7 @@ use msb_runtime::control::{LaunchError, Notice};
 use msb_runtime::end::{EndReason, EndRecord, EndSource};
 use msb_runtime::logs::STOPPED;
 use msb_types::SandboxStatus;
-use msb_vmapi::{CrashCause, Outcome};
+use msb_vmapi::{CrashCause, ExitCode, Outcome, Violation};
 use tokio::time::Instant;
 
 use super::super::clients::CREATOR;
@@ -55,6 +55,36 @@ fn record(reason: EndReason, status: Option<ExitStatus>) -> EndRecord {
     }
 }
 
+/// What is said of a violation by a VMM that did not say it.
+const UNTOLD: &str = "it made a system call that the jail forbids";
+
+/// The longest name of a system call that is repeated.
+const MAX_CALL: usize = 32;
+
+/// Linux's number of `SIGSYS`.
+const SIGSYS: i32 = 31;
+
+/// A violation as it is told. Whoever said it may own the VMM, so a name is repeated only if it is one.
+fn told(mut violation: Violation) -> String {
+    let name = &violation.syscall;
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    if name.is_empty() || name.len() > MAX_CALL || !name.chars().all(is_name) {
+        violation.syscall = "something".to_owned();
+    }
+    violation.to_string()
+}
+
+/// Whether the kernel ended the VMM for a system call, which is true whatever the VMM itself said.
+fn was_killed_for_a_call(status: Option<ExitStatus>) -> bool {
+    status.and_then(|status| status.signal()) == Some(SIGSYS)
+}
+
+/// Whether the VMM ended itself for a system call, and the word of it was lost.
+fn exited_for_a_call(status: Option<ExitStatus>) -> bool {
+    let code = status.and_then(|status| status.code());
+    code == Some(ExitCode::Violation.code().into())
+}
+
 impl Run {
     pub(super) fn take_outcome(&mut self, outcome: Outcome) {
         let reason = match (outcome, &self.goal) {
@@ -72,6 +102,7 @@ impl Run {
             (Outcome::Crash(CrashCause::Vcpu(what)), _) => EndReason::GuestCrash(what),
             (Outcome::Killed, _) => EndReason::Killed,
             (Outcome::Error(error), _) => EndReason::VmmError(error.message),
+            (Outcome::Violation(violation), _) => EndReason::VmmViolation(told(violation)),
             (other, _) => EndReason::VmmError(format!("it ended in an unknown way: {other:?}")),
         };
         self.expect_exit(reason);
@@ -173,7 +204,7 @@ impl Run {
             ..
         } = self;
         // A disk that had no room may have had none for the first word of it either.
-        if let Some(trouble) = disk_trouble {
+        if let Some(trouble) = disk_trouble.first() {
             logger.say(&format!("--- while it ran, {trouble} ---"));
         }
         // The queues' other ends must be gone before their threads are waited for.
@@ -235,7 +266,11 @@ impl Run {
             Some(Verdict::BootFailed(error)) => error,
             verdict => {
                 let reason = match verdict {
+                    _ if was_killed_for_a_call(status) => {
+                        EndReason::VmmViolation(UNTOLD.to_owned())
+                    }
                     Some(Verdict::Ended(reason)) => reason,
+                    _ if exited_for_a_call(status) => EndReason::VmmViolation(UNTOLD.to_owned()),
                     _ => EndReason::VmmLost,
                 };
                 if self.announced {
@@ -273,4 +308,40 @@ async fn farewell(clients: HashMap<u64, Client>, creators: &Notice, others: &Not
     }
     // Who does not read does not hear it.
     let _ = tokio::time::timeout(FAREWELL, tasks.join_all()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use msb_vmapi::ThreadRole;
+
+    use super::*;
+
+    #[test]
+    fn names_of_calls_are_repeated_and_nothing_else() {
+        let tell = |name: &str| {
+            told(Violation {
+                thread: ThreadRole::Vcpu,
+                syscall: name.to_owned(),
+            })
+        };
+        assert_eq!(
+            tell("io_uring_setup"),
+            "its vcpu thread called io_uring_setup, which the jail forbids"
+        );
+        for name in ["", "rm -rf /", "\x1b[2J", &"a".repeat(33), "Execve"] {
+            assert!(tell(name).contains("called something,"), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_kernels_word_is_heard() {
+        let signalled = Some(ExitStatus::from_raw(SIGSYS));
+        let exited = Some(ExitStatus::from_raw(13 << 8));
+        let killed = Some(ExitStatus::from_raw(9));
+        assert!(was_killed_for_a_call(signalled) && !exited_for_a_call(signalled));
+        assert!(!was_killed_for_a_call(exited) && exited_for_a_call(exited));
+        for other in [killed, None] {
+            assert!(!was_killed_for_a_call(other) && !exited_for_a_call(other));
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //! A run is over when the VMM process is reaped. Only then is the end written down, after that the
 //! directory removed, and only after that the end told: who hears of it finds nothing left.
 
+mod disk_trouble;
 mod ending;
 mod requests;
 
@@ -27,6 +28,8 @@ use msb_runtime::clock::monotonic_ns;
 use msb_runtime::control::{Launch, Notice, Refusal};
 use msb_runtime::conversation::Speaker;
 use msb_runtime::end::EndReason;
+use msb_runtime::isolation::{self, Isolation};
+use msb_runtime::jail;
 use msb_runtime::lines::{LineReader, LineWriter};
 use msb_runtime::logs::STARTED;
 use msb_runtime::metrics::MetricsPage;
@@ -38,12 +41,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::disk_trouble::DiskTrouble;
 use self::ending::Verdict;
 use self::requests::VmmAsk;
 use super::clients::{self, CREATOR};
 use super::console::ConsoleTail;
 use super::event::{EVENT_QUEUE, Event};
-use super::launch::Machine;
+use super::launch::{Machine, required};
 use super::logger::Logger;
 use super::recorder::Recorder;
 use super::root::{Root, Written};
@@ -131,10 +135,8 @@ pub(crate) struct Run {
     goal: Option<EndReason>,
     /// Its agent broke off while it ran.
     agent_lost: bool,
-    /// The names of its disks, in the order in which the VMM counts them.
-    disks: Vec<&'static str>,
-    /// What the host could not do first.
-    disk_trouble: Option<String>,
+    /// What the host cannot do for its disks.
+    disk_trouble: DiskTrouble,
     /// What the clients are told in the end, once something has decided it.
     verdict: Option<Verdict>,
 }
@@ -224,8 +226,7 @@ impl Run {
             written_for: Vec::new(),
             goal: None,
             agent_lost: false,
-            disks: parts.disks,
-            disk_trouble: None,
+            disk_trouble: DiskTrouble::new(parts.disks),
             verdict: None,
         })
     }
@@ -321,7 +322,7 @@ impl Run {
             }
             Event::ClockJumped => self.tell_time(),
             Event::AgentFailed(mut error) if self.status == SandboxStatus::Starting => {
-                if let Some(trouble) = &self.disk_trouble {
+                if let Some(trouble) = self.disk_trouble.first() {
                     error.message.push_str(&format!(" ({trouble})"));
                 }
                 self.conclude(Verdict::BootFailed(error));
@@ -355,7 +356,12 @@ impl Run {
             VmmEvent::Booted {
                 process_started_ns,
                 booted_ns,
+                isolation,
             } => {
+                // Once: later ones would be a guest's words, from a VMM that it owns.
+                if self.vmm_times.is_none() {
+                    self.take_isolation(isolation);
+                }
                 self.vmm_times = Some((process_started_ns, booted_ns));
                 self.stage = BootStage::Kernel;
             }
@@ -365,22 +371,41 @@ impl Run {
                     self.guest_connected(port, socket);
                 }
             }
-            VmmEvent::DiskFailed { disk, error } => self.disk_failed(disk, &error),
+            VmmEvent::DiskFailed { disk, error } => {
+                if let Some(said) = self.disk_trouble.hear(disk, &error) {
+                    tracing::warn!("{said}");
+                    self.logger.say(&format!("--- {said} ---"));
+                }
+            }
             VmmEvent::Ended(outcome) => self.take_outcome(outcome),
             _ => {}
         }
     }
 
-    /// The guest sees an I/O error and no more. Why, is said where its owner looks.
-    fn disk_failed(&mut self, disk: u32, error: &str) {
-        tracing::warn!(disk, error, "the host cannot serve a disk");
-        let name = usize::try_from(disk)
-            .ok()
-            .and_then(|disk| self.disks.get(disk).copied())
-            .unwrap_or("unknown");
-        let said = format!("the host could not serve the disk {name:?}: {error}");
-        self.logger.say(&format!("--- {said} ---"));
-        self.disk_trouble.get_or_insert(said);
+    /// What stands around the VMM: kept, said where it is less than all, and refused where more is asked for. The VMM
+    /// was told what is, and does not come this far without it.
+    fn take_isolation(&mut self, told: Isolation) {
+        let told = isolation::bounded(told);
+        let lacking: Vec<String> = told.lacking().map(ToString::to_string).collect();
+        if !lacking.is_empty() {
+            let said = format!(
+                "the VMM's jail is weaker on this host: {}",
+                lacking.join("; ")
+            );
+            tracing::warn!("{said}");
+            self.logger.say(&format!("--- {said} ---"));
+        }
+        let required = required(&self.config);
+        let unmet: Vec<String> = told.unmet(&required).map(|it| it.to_string()).collect();
+        self.file.isolation = told;
+        if !unmet.is_empty() {
+            let why = format!(
+                "the jail is weaker than what is required: {}",
+                unmet.join("; ")
+            );
+            let kind = BootErrorKind::Vmm(msb_vmapi::ErrorKind::Isolation);
+            self.fail_boot(BootStage::Vmm, kind, why);
+        }
     }
 
     fn guest_connected(&mut self, port: u32, socket: OwnedFd) {
@@ -491,7 +516,7 @@ impl Run {
     /// Time for a sample.
     async fn ticked(&mut self) {
         if self.unwritten && self.verdict.is_none() {
-            self.unwritten = !self.recorder.note(self.status);
+            self.unwritten = !self.recorder.note(self.status, &self.file);
         }
         if self.status == SandboxStatus::Paused {
             return;
@@ -548,7 +573,7 @@ impl Run {
             return false;
         };
         self.status = status;
-        let waiting = self.recorder.note(status);
+        let waiting = self.recorder.note(status, &self.file);
         if !waiting {
             tracing::warn!(%status, "too much happened at once to be written down");
             self.unwritten = true;
@@ -584,8 +609,6 @@ impl Parts {
         let boot_messages =
             settings::messages(&begun.config, root.guest, root.image_dir.as_deref())?;
         let machine = Machine::open(launch, &begun.config, lock, root.disks, root.mapped)?;
-        let logger = Logger::start(&begun.owned.dir().logs())
-            .map_err(|error| host("cannot open the logs", &error))?;
         let page = match begun.config.runtime.metrics_interval() {
             Some(_) => {
                 let page = MetricsPage::create(&lock.dir().metrics());
@@ -598,6 +621,14 @@ impl Parts {
             .map_err(|error| host("cannot share the lock", &error))?;
         let mut vmm = Vmm::spawn(&launch.vmm, shared.into(), sender)
             .map_err(|error| host(&format!("cannot run {}", launch.vmm.display()), &error))?;
+        // Before the threads that come now.
+        let weaker = confine(launch, begun);
+        let logger = Logger::start(&begun.owned.dir().logs())
+            .map_err(|error| host("cannot open the logs", &error))?;
+        for why in weaker {
+            tracing::warn!("{why}");
+            logger.say(&format!("--- {why} ---"));
+        }
         let configure = vmm
             .ask(
                 VmmRequest::Configure(Box::new(machine.config.clone())),
@@ -618,6 +649,30 @@ impl Parts {
             disks,
         })
     }
+}
+
+/// Gives up what is not needed any more, now that the VMM is there. Says what could not be.
+fn confine(launch: &Launch, begun: &Begun) -> Vec<String> {
+    let needs = jail::Needs {
+        home: launch.home.clone(),
+        sandbox: begun.owned.dir().path().to_path_buf(),
+        run: begun.owned.lock.dir().path().to_path_buf(),
+    };
+    let weaker = |why: &str| format!("the supervisor's jail is weaker on this host: {why}");
+    let mut lacking = Vec::new();
+    let theirs = needs.clone();
+    // It has the same kernel: what comes of it is what comes below.
+    let catalogs = (begun.owned).in_catalogs_thread(move || drop(jail::paths(&theirs)));
+    match (jail::paths(&needs), catalogs) {
+        (Ok(true), Ok(())) => {}
+        (Ok(false), _) => lacking.push(weaker("the kernel does not have landlock, or not enabled")),
+        (Err(error), _) => lacking.push(weaker(&chain(&error))),
+        (_, Err(error)) => lacking.push(weaker(&chain(&error))),
+    }
+    if let Err(error) = jail::calls::refuse() {
+        lacking.push(weaker(&chain(&error)));
+    }
+    lacking
 }
 
 fn ticks(period: Duration) -> Option<Ticker> {
