@@ -85,6 +85,11 @@ impl Agent {
         Ok(agent)
     }
 
+    /// The signal that asks programs to end, where it is not `SIGTERM`.
+    pub(crate) fn stop_signal(&self) -> Option<i32> {
+        self.defaults.stop_signal
+    }
+
     /// Holds a conversation on `stream`, in a task of its own.
     pub fn accept(self: &Rc<Self>, stream: Stream) {
         let agent = Rc::clone(self);

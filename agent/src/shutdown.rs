@@ -10,7 +10,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot};
 use tokio::select;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::agent::Agent;
 use crate::boot::overlay;
@@ -101,8 +101,8 @@ pub async fn drain(agent: &Agent, order: &Order, grace: Duration) {
     order.give(grace);
 }
 
-/// Ends all sessions and, if `everyone`, all other processes too: politely until `order`'s
-/// patience ends, then not. No session is opened from here on.
+/// Ends all sessions and, if `everyone`, all other processes too: politely, by the signal that the image names and then
+/// by `SIGTERM`, until `order`'s patience ends, then not. No session is opened from here on.
 pub async fn end_processes(agent: &Rc<Agent>, order: &Order, everyone: bool) {
     let signal = |signal: i32| {
         if everyone {
@@ -112,12 +112,27 @@ pub async fn end_processes(agent: &Rc<Agent>, order: &Order, everyone: bool) {
             agent.signal_sessions(signal);
         }
     };
+    let ask = |how: i32| {
+        signal(how);
+        // A stopped process acts on nothing else.
+        signal(libc::SIGCONT);
+    };
     agent.close();
-    signal(libc::SIGTERM);
+    let wish = agent.stop_signal();
+    ask(wish.unwrap_or(libc::SIGTERM));
     agent.hang_up_terminals();
-    // A stopped process acts on nothing else.
-    signal(libc::SIGCONT);
+    // What an image's own server takes for a request to end, others ignore: they are asked in their language when half
+    // of the patience is over.
+    let again = async {
+        if wish.is_some() {
+            let half = sleep(order.left() / 2);
+            half.await;
+            ask(libc::SIGTERM);
+        }
+        std::future::pending::<()>().await;
+    };
     select! {
+        () = again => {}
         () = gone(agent, everyone) => {}
         () = order.due() => {
             signal(libc::SIGKILL);

@@ -1,8 +1,8 @@
 //! Sandboxes from images of a registry.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use microsandbox::sandbox::{PullPolicy, PullProgress};
-use microsandbox::{MicrosandboxError, Sandbox, SandboxBuilder};
+use microsandbox::{ExecEvent, MicrosandboxError, Sandbox, SandboxBuilder};
 use msb_image::registry::testing::{FakeRegistry, Fault};
 use msb_tests::image::{busybox_layer, file_layer, serve};
 use msb_tests::{host, within};
@@ -139,6 +139,35 @@ async fn a_creation_that_is_ended_while_it_pulls_leaves_no_sandbox() -> Result<(
         .map(|asked| asked.range)
         .collect();
     assert_eq!(ranges, [None, Some("bytes=200000-".to_owned())]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_images_programs_are_ended_by_the_signal_that_it_names_and_others_by_the_usual_one()
+-> Result<()> {
+    let run = r#"{"Env": ["PATH=/bin"], "StopSignal": "SIGUSR1"}"#;
+    let (registry, _) = serve("1", &[busybox_layer()?], run).await;
+    let sandbox = within(builder(&registry, "signals").create()).await?;
+    let mut commands = Vec::new();
+    for script in [
+        "trap 'exit 4' USR1; trap 'exit 5' TERM; echo ready; sleep 1000 & wait",
+        "trap '' USR1; trap 'exit 6' TERM; echo ready; sleep 1000 & wait",
+    ] {
+        let mut command = within(sandbox.shell_stream(script)).await?;
+        loop {
+            match within(command.recv()).await.context("it ended")? {
+                ExecEvent::Stdout(said) if said.starts_with(b"ready") => break,
+                _ => {}
+            }
+        }
+        commands.push(command);
+    }
+    within(sandbox.stop()).await?;
+    let mut codes = Vec::new();
+    for mut command in commands {
+        codes.push(within(command.wait()).await?.code);
+    }
+    assert_eq!(codes, [4, 6]);
     Ok(())
 }
 

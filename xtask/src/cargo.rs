@@ -95,8 +95,7 @@ pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
 pub(crate) fn attacker() -> Result<PathBuf> {
     const NAME: &str = "msb-vmm-attacker";
     let programs = executables(
-        Command::new(paths::cargo())
-            .current_dir(paths::workspace())
+        command()
             .args(["build", "--release", "--package", "msb-vmm"])
             .args(["--features", "attacker", "--bin", NAME]),
     )?;

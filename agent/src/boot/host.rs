@@ -110,6 +110,7 @@ async fn boot(
     let defaults = Defaults {
         scripts,
         restricted: wanted.restricted,
+        stop_signal: wanted.stop_signal,
         ..defaults(request.env)
     };
     if let Some(init) = &wanted.init {

@@ -10,6 +10,7 @@ use rustix::mount::MountAttrFlags;
 use super::scripts::Scripts;
 use super::{BootError, memory, restrict};
 use crate::log;
+use crate::sys::signal;
 
 /// Settings, as far as they have come.
 #[derive(Debug, Default)]
@@ -19,6 +20,7 @@ pub(super) struct Wanted {
     pub(super) restricted: bool,
     pub(super) init: Option<InitProgram>,
     working_dir: Option<String>,
+    pub(super) stop_signal: Option<i32>,
     failed: Option<BootError>,
 }
 
@@ -50,6 +52,15 @@ impl Wanted {
             }
             Setting::WorkingDir(path) => {
                 self.working_dir = Some(path);
+                Ok(())
+            }
+            Setting::StopSignal(number) => {
+                let number = i32::from(number);
+                if !(1..=signal::LAST).contains(&number) {
+                    let message = format!("there is no signal {number} to end programs with");
+                    return Err(BootError::of(BootStage::Settings, message));
+                }
+                self.stop_signal = Some(number);
                 Ok(())
             }
             // The kernel has it from the host already.

@@ -38,6 +38,8 @@ pub struct Defaults {
     pub scripts: bool,
     /// Commands get no new privileges and cannot administer the guest.
     pub restricted: bool,
+    /// The signal that asks them to end, where it is not `SIGTERM`.
+    pub stop_signal: Option<i32>,
 }
 
 /// Their limit of open files, where there is one.

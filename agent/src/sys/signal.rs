@@ -13,7 +13,7 @@ pub(crate) const POWER_BUTTON: i32 = 38;
 pub(crate) const POWER_OFF_SYSTEMD: i32 = 38;
 
 /// The highest signal number of the kernel (`_NSIG`).
-const LAST: i32 = 64;
+pub(crate) const LAST: i32 = 64;
 
 /// Signals that the agent itself handles or ignores. `execve` keeps ignored signals
 /// ignored, and a handler of ours must not run in a child: commands get these back.

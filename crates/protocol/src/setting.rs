@@ -57,6 +57,8 @@ pub enum Setting {
     /// The directory that the image wants its commands to begin in: an absolute path. It and those above it are
     /// made where they are missing.
     WorkingDir(String),
+    /// The number of the signal that the image wants its programs to be ended with, in place of `SIGTERM`.
+    StopSignal(u8),
 }
 
 /// Memory that is mounted.

@@ -52,6 +52,7 @@ fn host() -> Vec<(&'static str, HostMessage)> {
             },
         ),
         ("host.setting.working-dir", S::WorkingDir("/app".into())),
+        ("host.setting.stop-signal", S::StopSignal(3)),
     ];
     settings
         .into_iter()

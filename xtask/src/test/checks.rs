@@ -16,7 +16,11 @@ pub(super) fn all() -> Result<()> {
     // What no other build has in it.
     let attacker = ["clippy", "--quiet", "-p", "msb-vmm", "--all-targets"];
     let attacker = attacker.iter().chain(&["--features", "attacker"]);
-    proc::run(cargo::command().args(attacker).args(["--", "-D", "warnings"]))?;
+    proc::run(
+        cargo::command()
+            .args(attacker)
+            .args(["--", "-D", "warnings"]),
+    )?;
     deny()
 }
 

@@ -116,6 +116,11 @@ impl ImageConfig {
         })
     }
 
+    /// The number of the signal that ends what runs; `None` too if it says one that Linux does not have.
+    pub fn stop_signal_number(&self) -> Option<u8> {
+        self.stop_signal.as_deref().and_then(super::signal::number)
+    }
+
     /// Checks that the image can run there.
     ///
     /// # Errors

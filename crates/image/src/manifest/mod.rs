@@ -18,6 +18,7 @@ mod error;
 mod index;
 pub mod media;
 mod platform;
+mod signal;
 
 pub use config::ImageConfig;
 pub use descriptor::{Descriptor, DescriptorPlatform};

@@ -45,8 +45,8 @@ pub struct ImageConfigDetail {
     pub user: Option<String>,
     /// Labels, an object of strings; `None` when there are none.
     pub labels: Option<serde_json::Value>,
-    /// The signal that asks what its entrypoint or command starts to end. It is shown only: a stop asks all
-    /// processes of a sandbox by SIGTERM.
+    /// The signal that asks its programs to end, by name or number. A stop sends it first, and SIGTERM to what still runs
+    /// when half of its time is over.
     pub stop_signal: Option<String>,
 }
 

@@ -15,12 +15,13 @@ use msb_types::{
 };
 use msb_vmapi::ErrorKind;
 
-/// What the guest's agent is told before its machine is anything: the settings, and then to boot. `image_dir` is
-/// where the image wants its commands to begin, if it says so.
+use super::root::Wishes;
+
+/// What the guest's agent is told before its machine is anything: the settings, and then to boot.
 pub(crate) fn messages(
     config: &SandboxConfig,
     root: Root,
-    image_dir: Option<&str>,
+    wishes: &Wishes,
 ) -> Result<Vec<HostMessage>, BootError> {
     let mut messages = Vec::new();
     if config.security_profile == SecurityProfile::Restricted {
@@ -34,11 +35,13 @@ pub(crate) fn messages(
     }
     // What a sandbox says itself has to be there, and is nobody's to make. No directory has a longer path, and an
     // image could say one that fits no message.
-    if let Some(dir) = image_dir.filter(|dir| dir.len() <= MAX_TMPFS_PATH)
+    let dir = wishes.dir.as_deref();
+    if let Some(dir) = dir.filter(|dir| dir.len() <= MAX_TMPFS_PATH)
         && config.runtime.workdir.as_deref() == Some(dir)
     {
         messages.push(Setting::WorkingDir(dir.to_owned()));
     }
+    messages.extend(wishes.stop_signal.map(Setting::StopSignal));
     let scripts = &config.runtime.scripts;
     if scripts.len() > MAX_SCRIPTS {
         return Err(refused(format!(
@@ -154,7 +157,7 @@ mod tests {
     }
 
     fn settings(config: &SandboxConfig) -> Vec<Setting> {
-        let mut messages = messages(config, Root::Initramfs, None).unwrap();
+        let mut messages = messages(config, Root::Initramfs, &Wishes::default()).unwrap();
         assert!(matches!(messages.pop(), Some(HostMessage::Boot(_))));
         let settings = messages.into_iter().map(|message| match message {
             HostMessage::Setting(setting) => setting,
@@ -172,7 +175,11 @@ mod tests {
     fn a_working_directory_is_made_if_it_is_the_images_own() {
         let mut config = config();
         let told = |config: &SandboxConfig| {
-            let messages = messages(config, Root::Initramfs, Some("/app")).unwrap();
+            let wishes = Wishes {
+                dir: Some("/app".into()),
+                ..Wishes::default()
+            };
+            let messages = messages(config, Root::Initramfs, &wishes).unwrap();
             messages.contains(&HostMessage::Setting(Setting::WorkingDir("/app".into())))
         };
         assert!(!told(&config));
@@ -181,8 +188,14 @@ mod tests {
         assert_eq!(settings(&config), [], "the image says nothing");
         let long = "/a".repeat(MAX_FRAME);
         config.runtime.workdir = Some(long.clone());
-        let messages = messages(&config, Root::Initramfs, Some(&long)).unwrap();
-        assert_eq!(messages.len(), 1, "no more than the boot");
+        let mut wishes = Wishes {
+            dir: Some(long),
+            ..Wishes::default()
+        };
+        let told_of = |wishes: &Wishes| messages(&config, Root::Initramfs, wishes).unwrap();
+        assert_eq!(told_of(&wishes).len(), 1, "no more than the boot");
+        wishes.stop_signal = Some(3);
+        assert!(told_of(&wishes).contains(&HostMessage::Setting(Setting::StopSignal(3))));
         config.runtime.workdir = Some("/own".into());
         assert!(!told(&config));
     }
@@ -250,8 +263,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_an_error() {
-        let refusal =
-            |config: &SandboxConfig| messages(config, Root::Initramfs, None).unwrap_err().message;
+        let refusal = |config: &SandboxConfig| {
+            messages(config, Root::Initramfs, &Wishes::default())
+                .unwrap_err()
+                .message
+        };
         let mut bound = config();
         bound.mounts.push(VolumeMount {
             guest: "/data".into(),

@@ -56,8 +56,17 @@ pub(crate) struct Root {
     pub(crate) guest: GuestRoot,
     /// The file that is written to.
     pub(crate) writable: Written,
-    /// Where the image wants its commands to begin.
-    pub(crate) image_dir: Option<String>,
+    /// What its image wants of the guest.
+    pub(crate) wishes: Wishes,
+}
+
+/// What an image says of how its programs are to be run, beyond what a sandbox's configuration has room for.
+#[derive(Debug, Default)]
+pub(crate) struct Wishes {
+    /// Where they begin.
+    pub(crate) dir: Option<String>,
+    /// The number of the signal that ends them.
+    pub(crate) stop_signal: Option<u8>,
 }
 
 /// One disk.
@@ -158,13 +167,16 @@ impl Root {
                         read_only: false,
                     },
                     writable: written,
-                    image_dir: None,
+                    wishes: Wishes::default(),
                 })
             }
             Kind::OverDisk { image } => Self::over(Content::Shared(image), &mapping, dir),
             Kind::OverImage { .. } => {
                 let (store, image) = image::open(&launch.home, config)?;
-                let image_dir = image.config.working_dir.clone();
+                let wishes = Wishes {
+                    dir: image.config.working_dir.clone(),
+                    stop_signal: image.config.stop_signal_number(),
+                };
                 let patched = !config.patches.is_empty() || patches::are_there(dir.path())?;
                 let parts = match patched {
                     false => image.disk,
@@ -172,7 +184,7 @@ impl Root {
                 };
                 // What is open stays, whatever becomes of the store.
                 Ok(Self {
-                    image_dir,
+                    wishes,
                     ..Self::over(Content::Parts(parts), &mapping, dir)?
                 })
             }
@@ -205,7 +217,7 @@ impl Root {
                     upper: UPPER.to_owned(),
                 },
                 writable,
-                image_dir: None,
+                wishes: Wishes::default(),
             });
         }
         let lower = Disk {
@@ -221,7 +233,7 @@ impl Root {
                 upper: UPPER.to_owned(),
             },
             writable,
-            image_dir: None,
+            wishes: Wishes::default(),
         })
     }
 }

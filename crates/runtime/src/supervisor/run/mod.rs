@@ -606,8 +606,7 @@ impl Parts {
         let lock = &begun.owned.lock;
         let root = Root::open(launch, &begun.config, begun.owned.dir())?;
         let disks = root.disks.iter().map(|disk| disk.id).collect();
-        let boot_messages =
-            settings::messages(&begun.config, root.guest, root.image_dir.as_deref())?;
+        let boot_messages = settings::messages(&begun.config, root.guest, &root.wishes)?;
         let machine = Machine::open(launch, &begun.config, lock, root.disks, root.mapped)?;
         let page = match begun.config.runtime.metrics_interval() {
             Some(_) => {
