@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
@@ -20,11 +21,21 @@ fn proc(pid: i32, what: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{what}"))
 }
 
+/// What is read of a process that goes on meanwhile: a thread or a descriptor that was listed may be gone.
+fn still<T>(read: io::Result<T>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 /// `status` of each thread but those that KVM makes.
 fn threads(pid: i32) -> Result<Vec<BTreeMap<String, String>>> {
     let mut threads = Vec::new();
     for task in fs::read_dir(proc(pid, "task"))? {
-        let text = fs::read_to_string(task?.path().join("status"))?;
+        let Some(text) = still(fs::read_to_string(task?.path().join("status")))? else {
+            continue;
+        };
         let status: BTreeMap<_, _> = text
             .lines()
             .filter_map(|line| line.split_once(':'))
@@ -88,16 +99,21 @@ fn files(vmm: i32) -> Result<Vec<OpenFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(proc(vmm, "fd"))? {
         let entry = entry?;
-        let path = fs::read_link(entry.path())?;
+        let Some(path) = still(fs::read_link(entry.path()))? else {
+            continue;
+        };
         ensure!(
             !path.starts_with("/dev/kvm"),
             "it could make another machine"
         );
-        if !fs::metadata(entry.path())?.is_file() || !path.is_absolute() {
+        let info = proc(vmm, "fdinfo").join(entry.file_name());
+        let (kind, info) = (fs::metadata(entry.path()), fs::read_to_string(info));
+        let (Some(kind), Some(info)) = (still(kind)?, still(info)?) else {
+            continue;
+        };
+        if !kind.is_file() || !path.is_absolute() {
             continue;
         }
-        let info = proc(vmm, "fdinfo").join(entry.file_name());
-        let info = fs::read_to_string(info)?;
         let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
         let flags = u32::from_str_radix(flags.context("no flags")?.trim(), 8)?;
         // The lowest two bits are how it was opened; 0 is for reading only.
