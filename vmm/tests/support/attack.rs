@@ -70,6 +70,19 @@ impl Victims {
             .output()
             .unwrap()
     }
+
+    /// Lets a thread make every attempt, none of which may succeed, and returns what is said of them.
+    fn hold_out(&self, attacker: &Path, how: &str, role: &str, number: u8) -> String {
+        let output = self.attack(attacker, how, number, ALL);
+        let said = said(&output);
+        println!("{said}");
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert!(
+            said.contains(&format!("attack {role}: over, 0 succeeded")),
+            "{said}"
+        );
+        said
+    }
 }
 
 fn said(output: &Output) -> String {
@@ -86,14 +99,7 @@ fn attempts(said: &str, role: &str) -> Vec<String> {
 pub(super) fn every_attempt_fails(attacker: &Path) {
     let victims = Victims::new();
     for (role, number) in ROLES {
-        let output = victims.attack(attacker, "list", number, ALL);
-        let said = said(&output);
-        println!("{said}");
-        assert_eq!(output.status.code(), Some(0), "{said}");
-        assert!(
-            said.contains(&format!("attack {role}: over, 0 succeeded")),
-            "{said}"
-        );
+        let said = victims.hold_out(attacker, "list", role, number);
         let attempts = attempts(&said, role);
         assert!(attempts.len() > 40, "{said}");
         for attempt in attempts {
@@ -106,14 +112,7 @@ pub(super) fn every_attempt_fails(attacker: &Path) {
 pub(super) fn nothing_is_reached_without_filters(attacker: &Path) {
     let victims = Victims::new();
     for (role, number) in ROLES {
-        let output = victims.attack(attacker, "bare", number, ALL);
-        let said = said(&output);
-        println!("{said}");
-        assert_eq!(output.status.code(), Some(0), "{said}");
-        assert!(
-            said.contains(&format!("attack {role}: over, 0 succeeded")),
-            "{said}"
-        );
+        victims.hold_out(attacker, "bare", role, number);
     }
 }
 

@@ -13,12 +13,13 @@
 //! two verbs. A device belongs to exactly one event loop; no vCPU thread ever calls it.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::ops::BitOr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ConfigSpace, Fault, GuestRam, Irq, Queue};
+use crate::{Chain, ConfigSpace, Fault, GuestRam, Irq, Queue};
 
 /// What does not change about a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +81,47 @@ impl Live {
         }
         Ok(())
     }
+
+    /// Serves the first queue after a kick, for a device that has done with a request when `serve` returns: that says how
+    /// many bytes it has written. Ends when nothing is left, or when `pace` says that it is another device's turn.
+    pub(crate) fn serve_first(
+        &mut self,
+        pace: Pace,
+        mut serve: impl FnMut(&GuestRam, &Chain) -> Result<u32, Fault>,
+    ) -> Result<(), Fault> {
+        let Self {
+            mem, irq, queues, ..
+        } = self;
+        let Some(queue) = queues.first_mut() else {
+            return Ok(());
+        };
+        queue.clear_kick();
+        for served in 1..=pace.batch {
+            let Some(chain) = queue.pop(mem)? else {
+                queue.signal(mem, irq)?;
+                if queue.enable_kicks(mem)? {
+                    continue;
+                }
+                return Ok(());
+            };
+            let written = serve(mem, &chain)?;
+            queue.complete(mem, chain, written)?;
+            if pace.signal_every.is_some_and(|every| served % every == 0) {
+                queue.signal(mem, irq)?;
+            }
+        }
+        queue.signal(mem, irq)?;
+        queue.kick_again()
+    }
+}
+
+/// How long a device may go on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Requests served before other devices of the loop have their turn.
+    pub(crate) batch: usize,
+    /// Requests after which the guest is told already.
+    pub(crate) signal_every: Option<NonZeroUsize>,
 }
 
 /// What an event means to the device that asked for it; the loop only carries it.

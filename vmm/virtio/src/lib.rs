@@ -45,6 +45,7 @@ pub mod window;
 
 pub use chain::Chain;
 pub use config_space::ConfigSpace;
+pub(crate) use device::Pace;
 pub use device::{Device, Interest, Live, Placement, Register, Spec, StartError, Tag};
 pub use fault::Fault;
 pub use irq::Irq;

@@ -10,14 +10,16 @@
 use std::sync::{Arc, LazyLock};
 
 use crate::{
-    COMMON_FEATURES, Chain, ConfigSpace, Device, Fault, GuestRam, Live, Placement, Queue, Register,
-    Spec, StartError, Tag, Window,
+    COMMON_FEATURES, Chain, ConfigSpace, Device, Fault, GuestRam, Live, Pace, Placement, Queue,
+    Register, Spec, StartError, Tag, Window,
 };
 
 /// Descriptors in the queue. Linux has one request under way at a time.
 const QUEUE_SIZE: u16 = 64;
-/// Requests served before other devices of the loop have their turn.
-const BATCH: usize = 64;
+const PACE: Pace = Pace {
+    batch: 64,
+    signal_every: None,
+};
 
 /// The one request there is.
 const FLUSH: u32 = 0;
@@ -75,26 +77,7 @@ impl Device for Pmem {
         let Some(live) = self.live.as_mut().filter(|_| tag == Tag::queue(0)) else {
             return Ok(());
         };
-        let Live {
-            mem, irq, queues, ..
-        } = live;
-        let Some(queue) = queues.first_mut() else {
-            return Ok(());
-        };
-        queue.clear_kick();
-        for _ in 0..BATCH {
-            let Some(chain) = queue.pop(mem)? else {
-                queue.signal(mem, irq)?;
-                if queue.enable_kicks(mem)? {
-                    continue;
-                }
-                return Ok(());
-            };
-            let written = serve(mem, &chain)?;
-            queue.complete(mem, chain, written)?;
-        }
-        queue.signal(mem, irq)?;
-        queue.kick_again()
+        live.serve_first(PACE, serve)
     }
 
     fn stop(&mut self) -> Vec<Queue> {

@@ -5,15 +5,18 @@
 use std::sync::LazyLock;
 
 use crate::{
-    COMMON_FEATURES, Device, Fault, Live, Placement, Queue, Register, Spec, StartError, Tag,
+    COMMON_FEATURES, Chain, Device, Fault, GuestRam, Live, Pace, Placement, Queue, Register, Spec,
+    StartError, Tag,
 };
 
 /// Bytes given for one request. Linux asks for at most a cache line's worth at a time; a guest that
 /// offers a buffer of gigabytes gets this much and asks again.
 const MAX_REQUEST: u32 = 4096;
 
-/// Requests served before other devices of the loop have their turn.
-const BATCH: usize = 64;
+const PACE: Pace = Pace {
+    batch: 64,
+    signal_every: None,
+};
 
 static SPEC: LazyLock<Spec> = LazyLock::new(|| Spec {
     kind: virtio_bindings::virtio_ids::VIRTIO_ID_RNG,
@@ -50,36 +53,22 @@ impl Device for Rng {
         let Some(live) = self.live.as_mut().filter(|_| tag == Tag::queue(0)) else {
             return Ok(());
         };
-        let Live {
-            mem, irq, queues, ..
-        } = live;
-        let Some(queue) = queues.first_mut() else {
-            return Ok(());
-        };
-        queue.clear_kick();
-        for _ in 0..BATCH {
-            let Some(chain) = queue.pop(mem)? else {
-                queue.signal(mem, irq)?;
-                if queue.enable_kicks(mem)? {
-                    continue;
-                }
-                return Ok(());
-            };
-            let mut bytes = [0; MAX_REQUEST as usize];
-            let want = chain.writable_len().min(MAX_REQUEST);
-            let want_len = usize::try_from(want).unwrap_or_default();
-            let bytes = bytes.get_mut(..want_len).unwrap_or_default();
-            fill(bytes)?;
-            chain.write_at(mem, 0, bytes)?;
-            queue.complete(mem, chain, want)?;
-        }
-        queue.signal(mem, irq)?;
-        queue.kick_again()
+        live.serve_first(PACE, serve)
     }
 
     fn stop(&mut self) -> Vec<Queue> {
         self.live.take().map(|live| live.queues).unwrap_or_default()
     }
+}
+
+fn serve(mem: &GuestRam, chain: &Chain) -> Result<u32, Fault> {
+    let mut bytes = [0; MAX_REQUEST as usize];
+    let want = chain.writable_len().min(MAX_REQUEST);
+    let want_len = usize::try_from(want).unwrap_or_default();
+    let bytes = bytes.get_mut(..want_len).unwrap_or_default();
+    fill(bytes)?;
+    chain.write_at(mem, 0, bytes)?;
+    Ok(want)
 }
 
 fn fill(mut bytes: &mut [u8]) -> Result<(), Fault> {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use virtio_bindings::virtio_blk::{
@@ -16,8 +17,8 @@ use super::request::{
     Request, SECTOR, Status, parse,
 };
 use crate::{
-    COMMON_FEATURES, Chain, ConfigSpace, Device, Fault, GuestRam, Live, Placement, Queue, Register,
-    Spec, StartError, Tag,
+    COMMON_FEATURES, Chain, ConfigSpace, Device, Fault, GuestRam, Live, Pace, Placement, Queue,
+    Register, Spec, StartError, Tag,
 };
 
 /// Descriptors in the queue.
@@ -26,10 +27,11 @@ const QUEUE_SIZE: u16 = 256;
 const SEG_MAX: u32 = 126;
 /// Most bytes in a segment. `SEG_MAX` of these stay below the most that a request may carry.
 const SIZE_MAX: u32 = 256 << 10;
-/// Requests between two looks at whether the driver wants an interrupt.
-const SIGNAL_EVERY: usize = 8;
-/// Requests before the loop may do something else, such as stop the device.
-const BATCH: usize = 64;
+/// The driver is told of requests in between, and the loop may do something else after them, such as stop the device.
+const PACE: Pace = Pace {
+    batch: 64,
+    signal_every: NonZeroUsize::new(8),
+};
 
 /// How a disk is shown to the guest.
 #[derive(Clone, Debug, Default)]
@@ -283,29 +285,7 @@ impl Block {
 
     fn work(&mut self, live: &mut Live) -> Result<(), Fault> {
         let durable = live.features & (1 << VIRTIO_BLK_F_FLUSH) == 0;
-        let Live {
-            mem, irq, queues, ..
-        } = live;
-        let Some(queue) = queues.first_mut() else {
-            return Ok(());
-        };
-        queue.clear_kick();
-        for served in 1..=BATCH {
-            let Some(chain) = queue.pop(mem)? else {
-                queue.signal(mem, irq)?;
-                if queue.enable_kicks(mem)? {
-                    continue;
-                }
-                return Ok(());
-            };
-            let written = self.serve(mem, &chain, durable)?;
-            queue.complete(mem, chain, written)?;
-            if served % SIGNAL_EVERY == 0 {
-                queue.signal(mem, irq)?;
-            }
-        }
-        queue.signal(mem, irq)?;
-        queue.kick_again()
+        live.serve_first(PACE, |mem, chain| self.serve(mem, chain, durable))
     }
 }
 
