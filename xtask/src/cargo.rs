@@ -79,30 +79,23 @@ pub(crate) fn host_programs() -> Result<Vec<Executable>> {
 
 /// A program of the end-to-end package that is no test, in release form.
 pub(crate) fn test_program(name: &str) -> Result<PathBuf> {
-    let programs = executables(
-        command()
-            .args(["build", "--release", "--package", "msb-tests"])
-            .args(["--bin", name]),
-    )?;
-    programs
-        .into_iter()
-        .find(|program| program.name == name)
-        .map(|program| program.path)
-        .with_context(|| format!("the package msb-tests builds no program `{name}`"))
+    release(&["--package", "msb-tests"], name)
 }
 
 /// The VMM that attacks its host when its guest asks for it, in release form. For tests alone.
 pub(crate) fn attacker() -> Result<PathBuf> {
-    const NAME: &str = "msb-vmm-attacker";
-    let programs = executables(
-        command()
-            .args(["build", "--release", "--package", "msb-vmm"])
-            .args(["--features", "attacker", "--bin", NAME]),
-    )?;
-    let attacker = programs.into_iter().find(|program| program.name == NAME);
-    attacker
+    let of = ["--package", "msb-vmm", "--features", "attacker"];
+    release(&of, "msb-vmm-attacker")
+}
+
+/// One program in release form, built as `of` says.
+fn release(of: &[&str], name: &str) -> Result<PathBuf> {
+    let build = ["build", "--release", "--bin", name];
+    let programs = executables(command().args(build).args(of))?;
+    let program = programs.into_iter().find(|program| program.name == name);
+    program
         .map(|program| program.path)
-        .with_context(|| format!("the workspace builds no program `{NAME}`"))
+        .with_context(|| format!("the workspace builds no program `{name}`"))
 }
 
 /// The program of a package that runs in a guest whatever is there: in release form, and static.

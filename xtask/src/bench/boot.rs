@@ -51,42 +51,48 @@ pub(crate) struct Options {
 /// Builds what is compared, then measures where KVM is real.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     setup::run()?;
-    let kernel = guest::kernel::build(false)?;
-    let programs = cargo::host_programs()?;
-    let vmm = programs
-        .iter()
-        .find(|program| program.name == "msb-vmm")
-        .context("the workspace builds no program `msb-vmm`")?;
     if !proc::on_path("qemu-system-x86_64") {
         bail!("there is no QEMU to compare with: install the package qemu-system-x86");
     }
+    let machine = kvm::Options::for_bench(options.counted);
+    let mut call = call("boot", &machine, options.rounds)?;
+    if options.counted {
+        call.argv.push("--alone".into());
+    }
+    Ok(kvm::run(&machine, call)?.into_exit_code())
+}
+
+/// Builds what boots, and says how the part of a bench is called that runs where KVM is real: `bench-NAME`, with what
+/// [`Given`] has.
+pub(super) fn call(name: &str, machine: &kvm::Options, rounds: u32) -> Result<Call> {
+    let kernel = guest::kernel::build(false)?;
+    let programs = cargo::host_programs()?;
+    let vmm = programs
+        .into_iter()
+        .find(|program| program.name == "msb-vmm")
+        .context("the workspace builds no program `msb-vmm`")?;
     let dir = paths::target().join("bench");
     let initramfs = initramfs(&dir)?;
-
-    let machine = kvm::Options::for_bench(options.counted);
     let mut call = Call::here(vec![
-        kvm::own_program(&machine)?.into_os_string(),
-        "bench-boot".into(),
+        kvm::own_program(machine)?.into_os_string(),
+        format!("bench-{name}").into(),
         "--kernel".into(),
         kernel.into_os_string(),
         "--initramfs".into(),
         initramfs.into_os_string(),
         "--vmm".into(),
-        vmm.path.clone().into_os_string(),
+        vmm.path.into_os_string(),
         "--report".into(),
-        dir.join("boot.json").into_os_string(),
+        dir.join(format!("{name}.json")).into_os_string(),
         "--rounds".into(),
-        options.rounds.to_string().into(),
+        rounds.to_string().into(),
     ])?;
-    if options.counted {
-        call.argv.push("--alone".into());
-    }
     call.cwd = paths::workspace().into_os_string();
-    Ok(kvm::run(&machine, call)?.into_exit_code())
+    Ok(call)
 }
 
 /// The initramfs with INIT, in a directory for what benches leave.
-pub(super) fn initramfs(dir: &Path) -> Result<PathBuf> {
+fn initramfs(dir: &Path) -> Result<PathBuf> {
     fs::create_dir_all(dir)?;
     let initramfs = dir.join("boot-initramfs.cpio");
     fs::write(&initramfs, guest::initramfs::pack(&compile_init(dir)?)?)?;
@@ -112,9 +118,9 @@ fn compile_init(dir: &Path) -> Result<Vec<u8>> {
     fs::read(&program).context("gcc left no program")
 }
 
-/// The part that runs where KVM is real.
+/// What is built, how often it is to boot, and where the report goes.
 #[derive(Debug, Args)]
-pub(crate) struct Inside {
+pub(super) struct Given {
     #[arg(long)]
     kernel: PathBuf,
     #[arg(long)]
@@ -124,7 +130,33 @@ pub(crate) struct Inside {
     #[arg(long)]
     report: PathBuf,
     #[arg(long)]
-    rounds: u32,
+    pub(super) rounds: u32,
+}
+
+impl Given {
+    /// The machine as msb-vmm boots it.
+    pub(super) fn msb_vmm(&self, cmdline: &str) -> Command {
+        let mut command = Command::new(&self.vmm);
+        command.arg("--kernel").arg(&self.kernel);
+        command.arg("--initrd").arg(&self.initramfs);
+        let memory = format!("{MEMORY_MIB}M");
+        command.args(["--cpus", "1", "--memory", &memory, "--console", "stdio"]);
+        command.args(["--cmdline", cmdline]);
+        command
+    }
+
+    /// Writes the report.
+    pub(super) fn report(&self, report: &serde_json::Value) -> Result<()> {
+        fs::write(&self.report, format!("{report:#}\n"))
+            .with_context(|| format!("cannot write {}", self.report.display()))
+    }
+}
+
+/// The part that runs where KVM is real.
+#[derive(Debug, Args)]
+pub(crate) struct Inside {
+    #[command(flatten)]
+    given: Given,
     /// Without QEMU.
     #[arg(long)]
     alone: bool,
@@ -134,8 +166,8 @@ impl Inside {
     /// Measures, writes the report, and ends with the line that says it all.
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let (mut msb, mut qemu) = (Vec::new(), Vec::new());
-        for round in 1..=self.rounds {
-            let ours = measure("msb-vmm", || self.msb_vmm(CMDLINE))?;
+        for round in 1..=self.given.rounds {
+            let ours = measure("msb-vmm", || self.given.msb_vmm(CMDLINE))?;
             msb.push(ours);
             if self.alone {
                 println!("round {round}: msb-vmm {ours:.0} ms");
@@ -150,12 +182,11 @@ impl Inside {
         let qemu_ms = stats::median(&qemu);
         let ratio = qemu_ms.map(|qemu_ms| msb_ms / qemu_ms);
         let report = json!({
-            "rounds": self.rounds, "cmdline": CMDLINE, "memory_mib": MEMORY_MIB,
+            "rounds": self.given.rounds, "cmdline": CMDLINE, "memory_mib": MEMORY_MIB,
             "msb_ms": msb_ms, "qemu_ms": qemu_ms, "ratio": ratio, "vmm_mib": vmm_mib,
             "msb": msb, "qemu": qemu,
         });
-        fs::write(&self.report, format!("{report:#}\n"))
-            .with_context(|| format!("cannot write {}", self.report.display()))?;
+        self.given.report(&report)?;
         match ratio.zip(qemu_ms) {
             Some((ratio, qemu_ms)) => println!(
                 "boot: ratio={ratio:.2} msb_ms={msb_ms:.0} qemu_ms={qemu_ms:.0} vmm_mib={vmm_mib:.2}"
@@ -163,10 +194,6 @@ impl Inside {
             None => println!("boot: msb_ms={msb_ms:.0} vmm_mib={vmm_mib:.2}"),
         }
         Ok(ExitCode::SUCCESS)
-    }
-
-    fn msb_vmm(&self, cmdline: &str) -> Command {
-        msb_vmm(&self.vmm, &self.kernel, &self.initramfs, cmdline)
     }
 
     fn qemu(&self) -> Command {
@@ -201,9 +228,9 @@ impl Inside {
         ]);
         command
             .arg("-kernel")
-            .arg(&self.kernel)
+            .arg(&self.given.kernel)
             .arg("-initrd")
-            .arg(&self.initramfs);
+            .arg(&self.given.initramfs);
         command.args(["-append", CMDLINE]);
         command
     }
@@ -213,7 +240,7 @@ impl Inside {
         let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
         let disk = dir.path().join("disk");
         fs::File::create(&disk)?.set_len(1 << 20)?;
-        let mut command = self.msb_vmm(&format!("{CMDLINE} -- stay"));
+        let mut command = self.given.msb_vmm(&format!("{CMDLINE} -- stay"));
         command
             .arg("--disk")
             .arg(&disk)
@@ -223,17 +250,6 @@ impl Inside {
         running.first_line()?;
         smaps::private_mib(running.pid(), Some(MEMORY_MIB))
     }
-}
-
-/// The machine as msb-vmm boots it.
-pub(super) fn msb_vmm(vmm: &Path, kernel: &Path, initramfs: &Path, cmdline: &str) -> Command {
-    let mut command = Command::new(vmm);
-    command.arg("--kernel").arg(kernel);
-    command.arg("--initrd").arg(initramfs);
-    let memory = format!("{MEMORY_MIB}M");
-    command.args(["--cpus", "1", "--memory", &memory, "--console", "stdio"]);
-    command.args(["--cmdline", cmdline]);
-    command
 }
 
 /// Milliseconds until the first line.

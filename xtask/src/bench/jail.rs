@@ -1,17 +1,15 @@
 //! `cargo xtask bench jail`: what the jail costs. The same machine boots in turns in the jail and outside of it; from
 //! the start of the process until /init has written its first line, and in the VMM's own memory.
 
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
-use super::boot::{self, Running};
+use super::boot::{self, Given, Running};
 use super::{smaps, stats};
-use crate::kvm::{self, Call};
-use crate::{cargo, guest, paths, setup};
+use crate::{kvm, setup};
 
 /// Options of `bench jail`.
 #[derive(Debug, Args)]
@@ -28,53 +26,23 @@ pub(crate) struct Options {
 /// Builds what is measured, then measures where KVM is real.
 pub(crate) fn main(options: &Options) -> Result<ExitCode> {
     setup::run()?;
-    let kernel = guest::kernel::build(false)?;
-    let programs = cargo::host_programs()?;
-    let vmm = programs
-        .iter()
-        .find(|program| program.name == "msb-vmm")
-        .context("the workspace builds no program `msb-vmm`")?;
-    let dir = paths::target().join("bench");
-    let initramfs = boot::initramfs(&dir)?;
     let machine = kvm::Options::for_bench(options.counted);
-    let mut call = Call::here(vec![
-        kvm::own_program(&machine)?.into_os_string(),
-        "bench-jail".into(),
-        "--kernel".into(),
-        kernel.into_os_string(),
-        "--initramfs".into(),
-        initramfs.into_os_string(),
-        "--vmm".into(),
-        vmm.path.clone().into_os_string(),
-        "--report".into(),
-        dir.join("jail.json").into_os_string(),
-        "--rounds".into(),
-        options.rounds.to_string().into(),
-    ])?;
-    call.cwd = paths::workspace().into_os_string();
+    let call = boot::call("jail", &machine, options.rounds)?;
     Ok(kvm::run(&machine, call)?.into_exit_code())
 }
 
 /// The part that runs where KVM is real.
 #[derive(Debug, Args)]
 pub(crate) struct Inside {
-    #[arg(long)]
-    kernel: PathBuf,
-    #[arg(long)]
-    initramfs: PathBuf,
-    #[arg(long)]
-    vmm: PathBuf,
-    #[arg(long)]
-    report: PathBuf,
-    #[arg(long)]
-    rounds: u32,
+    #[command(flatten)]
+    given: Given,
 }
 
 impl Inside {
     /// Measures, writes the report, and ends with the line that says it all.
     pub(crate) fn run(&self) -> Result<ExitCode> {
         let (mut inside, mut outside) = (Vec::new(), Vec::new());
-        for round in 1..=self.rounds {
+        for round in 1..=self.given.rounds {
             let with = boot::measure("msb-vmm", || self.vmm(true, boot::CMDLINE))?;
             let without = boot::measure("msb-vmm", || self.vmm(false, boot::CMDLINE))?;
             println!("round {round}: in the jail {with:.1} ms, outside {without:.1} ms");
@@ -86,11 +54,10 @@ impl Inside {
         let (jail_mib, free_mib) = (self.memory_mib(true)?, self.memory_mib(false)?);
         let ratio = jail_ms / free_ms;
         let report = json!({
-            "rounds": self.rounds, "start_ratio": ratio, "jail_ms": jail_ms, "free_ms": free_ms,
+            "rounds": self.given.rounds, "start_ratio": ratio, "jail_ms": jail_ms, "free_ms": free_ms,
             "jail_mib": jail_mib, "free_mib": free_mib, "inside": inside, "outside": outside,
         });
-        std::fs::write(&self.report, format!("{report:#}\n"))
-            .with_context(|| format!("cannot write {}", self.report.display()))?;
+        self.given.report(&report)?;
         println!(
             "jail: start_ratio={ratio:.3} jail_ms={jail_ms:.1} free_ms={free_ms:.1} \
              jail_mib={jail_mib:.2} free_mib={free_mib:.2}"
@@ -99,7 +66,7 @@ impl Inside {
     }
 
     fn vmm(&self, jailed: bool, cmdline: &str) -> Command {
-        let mut command = boot::msb_vmm(&self.vmm, &self.kernel, &self.initramfs, cmdline);
+        let mut command = self.given.msb_vmm(cmdline);
         if !jailed {
             command.arg("--no-jail");
         }
