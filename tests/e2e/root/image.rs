@@ -59,6 +59,16 @@ pub(crate) fn of(name: &str) -> SandboxBuilder {
     builder.pull_policy(PullPolicy::Never)
 }
 
+/// One with a file added, one made longer and one removed, yet to be created.
+pub(crate) fn patched(name: &str) -> SandboxBuilder {
+    of(name).patch(|patch| {
+        patch
+            .text("/etc/app/conf", "on\n", None, false)
+            .append("/srv/text", "and more\n")
+            .remove("/srv/large")
+    })
+}
+
 /// The data of layers that a sandbox's VMM has open.
 fn layers_of(sandbox: &Sandbox) -> Result<BTreeSet<PathBuf>> {
     let supervisor = sandbox

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use microsandbox::sandbox::PullPolicy;
 use microsandbox::{Sandbox, Snapshot};
 use msb_tests::archive::{Archive, Layer};
 use msb_tests::memory::Processes;
 use msb_tests::{PATIENCE, erofs, host, within};
 
-use super::image::{app, at_home, load, of};
+use super::image::{app, at_home, load, of, patched};
 use super::{Fixture, kept, prints, removed, succeeds, until};
+use crate::snapshots::from;
 
 const MIB: usize = 1 << 20;
 
@@ -232,13 +232,7 @@ async fn what_a_guest_writes_to_the_device_is_nowhere() -> Result<()> {
 async fn what_begins_from_a_snapshot_has_it_mapped_with_its_patches() -> Result<()> {
     at_home(async |home, local| {
         load(home, local, app()?).await?;
-        let patched = of("parent").patch(|patch| {
-            patch
-                .text("/etc/app/conf", "on\n", None, false)
-                .append("/srv/text", "and more\n")
-                .remove("/srv/large")
-        });
-        let parent = within(patched.create()).await?;
+        let parent = within(patched("parent").create()).await?;
         check(&parent).await?;
         let look = "cat /etc/app/conf /srv/text; ls /srv/large 2>/dev/null; cat /srv/kept";
         let expected = "on\nfrom the app\nand more\nkept\n";
@@ -247,10 +241,7 @@ async fn what_begins_from_a_snapshot_has_it_mapped_with_its_patches() -> Result<
         within(parent.stop_with_timeout(PATIENCE)).await?;
         within(Snapshot::builder("parent").name("base").create()).await?;
         Sandbox::remove("parent").await?;
-        let child = Sandbox::builder("child")
-            .from_snapshot("base")
-            .memory(128u32);
-        let child = within(child.pull_policy(PullPolicy::Never).create()).await?;
+        let child = within(from("base", "child").create()).await?;
         check(&child).await?;
         assert_eq!(prints(&child, look).await?, expected);
         removed(&child).await

@@ -129,14 +129,8 @@ async fn an_image_that_a_snapshot_needs_is_in_use() -> Result<()> {
 async fn the_patches_of_its_parent() -> Result<()> {
     at_home(async |home, local| {
         load(home, local, app()?).await?;
-        let patched = of("parent").patch(|patch| {
-            patch
-                .text("/etc/app/conf", "on\n", None, false)
-                .append("/srv/text", "and more\n")
-                .remove("/srv/large")
-        });
         let base = prepared(
-            patched,
+            patched("parent"),
             "echo kept > /srv/kept; echo off > /etc/app/conf",
             "base",
         )

@@ -12,11 +12,11 @@ use microsandbox::sandbox::PullPolicy;
 use microsandbox::{Sandbox, SandboxBuilder, Snapshot};
 use msb_tests::{PATIENCE, within};
 
-use crate::root::image::{app, at_home, load, of};
+use crate::root::image::{app, at_home, load, of, patched};
 use crate::root::{prints, removed};
 
 /// A sandbox that begins from a snapshot, yet to be created. Its image has to be here.
-fn from(snapshot: &str, name: &str) -> SandboxBuilder {
+pub(crate) fn from(snapshot: &str, name: &str) -> SandboxBuilder {
     Sandbox::builder(name)
         .from_snapshot(snapshot)
         .memory(128u32)
