@@ -8,7 +8,7 @@
 //! Each name of a hard link is a file of its own. Sockets, pipes and devices are left out.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -128,8 +128,8 @@ impl Walk<'_> {
         let seen = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(seen.st_mode) {
             FileType::Symlink => {
-                let target = readlinkat(directory, name, Vec::new())?;
-                Ok(Found::Link(Bytes::from(target.into_bytes()), seen))
+                let target = target_of(directory, name)?;
+                Ok(Found::Link(target, seen))
             }
             kind @ (FileType::RegularFile | FileType::Directory) => {
                 let wanted = match kind {
@@ -170,6 +170,15 @@ enum Found {
     Skipped,
 }
 
+/// What a link says. `Err(None)`: it is one no more.
+fn target_of(directory: BorrowedFd<'_>, name: &CStr) -> std::result::Result<Bytes, Option<Errno>> {
+    match readlinkat(directory, name, Vec::new()) {
+        Ok(target) => Ok(Bytes::from(target.into_bytes())),
+        Err(Errno::INVAL) => Err(None),
+        Err(errno) => Err(Some(errno)),
+    }
+}
+
 /// Whether what was opened is what was seen.
 fn same(seen: &Stat, opened: &Stat) -> bool {
     let of = |stat: &Stat| {
@@ -200,5 +209,29 @@ fn entry(name: &CStr, node: FsNode, stat: &Stat) -> FsTreeEntry {
         mode: stat.st_mode & 0o7777,
         accessed: time(stat.st_atime, stat.st_atime_nsec),
         modified: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_was_a_link_a_moment_ago_has_become_another() {
+        let place = tempfile::tempdir().unwrap();
+        let at = |name: &str| place.path().join(name);
+        symlink("where", at("link")).unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        let directory = fs::File::open(place.path()).unwrap();
+        let target = |name| target_of(directory.as_fd(), name);
+        assert_eq!(target(c"link"), Ok(Bytes::from_static(b"where")));
+        assert_eq!(target(c"directory"), Err(None));
+        assert_eq!(target(c"file"), Err(None));
+        assert_eq!(target(c"nothing"), Err(Some(Errno::NOENT)));
     }
 }
